@@ -1,0 +1,1 @@
+//! Lowers trained networks to ONNX and verifies the result.

@@ -1,0 +1,188 @@
+//! What an exported file says about itself, so that serving it needs nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, GeneratorConfig};
+
+/// The key of the manifest (JSON) in the ONNX file's `metadata_props`.
+pub const MANIFEST_KEY: &str = "drifting.manifest";
+
+/// Decimals that people need to tell two values of alpha apart.
+pub const ALPHA_DECIMALS: usize = 2;
+
+/// The layout of [`Manifest`] that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// The guidance strengths that a generator was trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlphaRange {
+    /// Smallest.
+    pub min: f32,
+    /// Largest.
+    pub max: f32,
+    /// Used when a request names none.
+    pub default: f32,
+}
+
+impl AlphaRange {
+    /// Whether `alpha` is a number within the range.
+    #[must_use]
+    pub fn contains(&self, alpha: f32) -> bool {
+        (self.min..=self.max).contains(&alpha)
+    }
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Optimizer steps behind the weights.
+    pub step: u64,
+    /// Decay of the exponential moving average, if the weights are one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// SHA-256 of the weights file.
+    pub weights_sha256: String,
+    /// Version of the tool that wrote the file.
+    pub tool_version: String,
+}
+
+/// The description of an exported generator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub format: u32,
+    /// Name of the model, for people.
+    pub name: String,
+    /// Architecture, and with it the shapes of all inputs.
+    pub generator: GeneratorConfig,
+    /// Names of the classes, as many as the generator has.
+    pub classes: Vec<String>,
+    /// Trained range of alpha.
+    pub alpha: AlphaRange,
+    /// Output values that mean black and white.
+    pub value_range: [f32; 2],
+    /// Origin of the weights.
+    pub provenance: Provenance,
+}
+
+/// A manifest that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not this layout.
+    #[error("{MANIFEST_KEY}: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by another version.
+    #[error("{MANIFEST_KEY}: layout {0} is not known to this version, which reads {FORMAT}; export the model again")]
+    Format(u32),
+    /// The generator's settings contradict each other.
+    #[error("{MANIFEST_KEY}: {0}")]
+    Generator(#[from] ConfigError),
+    /// Another part contradicts itself.
+    #[error("{MANIFEST_KEY}: {0}")]
+    Invalid(String),
+}
+
+impl Manifest {
+    /// A manifest in the current layout with numbered classes 0.. named by their number.
+    #[must_use]
+    pub fn new(name: String, generator: GeneratorConfig, alpha: AlphaRange) -> Self {
+        let classes = (0..generator.classes).map(|class| class.to_string()).collect();
+        let provenance = Provenance::default();
+        Self { format: FORMAT, name, generator, classes, alpha, value_range: [-1.0, 1.0], provenance }
+    }
+
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// Text that is no manifest, one of another layout, and one whose parts contradict each other.
+    pub fn parse(json: &str) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Header {
+            format: u32,
+        }
+        let Header { format } = serde_json::from_str(json)?;
+        if format != FORMAT {
+            return Err(ManifestError::Format(format));
+        }
+        let manifest: Self = serde_json::from_str(json)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// The manifest as JSON.
+    ///
+    /// # Errors
+    /// Only numbers that JSON cannot hold.
+    pub fn to_json(&self) -> Result<String, ManifestError> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// Checks that the parts agree.
+    ///
+    /// # Errors
+    /// Names the part that does not.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        self.generator.validate()?;
+        let (named, classes) = (self.classes.len(), self.generator.classes);
+        if named != classes {
+            return Err(ManifestError::Invalid(format!("{named} class names for {classes} classes")));
+        }
+        let AlphaRange { min, max, default } = self.alpha;
+        if !(min.is_finite() && max.is_finite() && min <= default && default <= max) {
+            return Err(ManifestError::Invalid(format!("alpha range {min}..{max} with default {default}")));
+        }
+        let [black, white] = self.value_range;
+        if !(black.is_finite() && white.is_finite() && black < white) {
+            return Err(ManifestError::Invalid(format!("value range {black}..{white}")));
+        }
+        Ok(())
+    }
+
+    /// The class that `text` names: a number, or a name in any case.
+    #[must_use]
+    pub fn class(&self, text: &str) -> Option<usize> {
+        let number = text.parse().ok().filter(|&class: &usize| class < self.generator.classes);
+        let named = || self.classes.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
+        number.or_else(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ImageShape;
+
+    fn manifest() -> Manifest {
+        let generator = GeneratorConfig::new(ImageShape { channels: 1, height: 4, width: 4 }, 2, 8, 1, 1, 2);
+        let alpha = AlphaRange { min: 1.0, max: 4.0, default: 1.5 };
+        Manifest { classes: vec!["Boot".into(), "Bag".into()], ..Manifest::new("test".into(), generator, alpha) }
+    }
+
+    #[test]
+    fn json_brings_it_back() {
+        let manifest = manifest();
+        assert_eq!(Manifest::parse(&manifest.to_json().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn another_layout_and_contradictions_are_refused() {
+        let newer = Manifest { format: 9, ..manifest() }.to_json().unwrap();
+        assert!(matches!(Manifest::parse(&newer), Err(ManifestError::Format(9))));
+        let mut nameless = manifest();
+        nameless.classes.pop();
+        assert!(Manifest::parse(&nameless.to_json().unwrap()).unwrap_err().to_string().contains("1 class names"));
+        let mut empty = manifest();
+        empty.alpha.default = 9.0;
+        assert!(Manifest::parse(&empty.to_json().unwrap()).is_err());
+        assert!(Manifest::parse("{").is_err());
+    }
+
+    #[test]
+    fn classes_go_by_number_and_by_name() {
+        let manifest = manifest();
+        assert_eq!(manifest.class("1"), Some(1));
+        assert_eq!(manifest.class("boot"), Some(0));
+        assert_eq!((manifest.class("2"), manifest.class("shoe")), (None, None));
+    }
+}

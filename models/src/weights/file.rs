@@ -1,0 +1,107 @@
+//! Safetensors with a text header, written beside, synced and renamed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// A weight file that was read.
+#[derive(Debug)]
+pub struct WeightFile {
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The text entries of the header.
+    pub metadata: BTreeMap<String, String>,
+    /// SHA-256 of the whole file in hexadecimal.
+    pub sha256: String,
+}
+
+/// Writes tensors and text entries to `path`: the file is complete or not there. Returns its SHA-256.
+///
+/// # Errors
+/// Names the file and the cause.
+pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<String> {
+    let file = |problem: String| Error::File { path: path.to_owned(), problem };
+    // One entry at most: the safetensors crate keeps the header's entries in a hash map, and our files are compared by bytes.
+    let header = match metadata.len() {
+        0 => None,
+        _ => {
+            let json = serde_json::to_string(metadata).map_err(|error| file(error.to_string()))?;
+            Some(std::collections::HashMap::from([(HEADER_KEY.to_owned(), json)]))
+        }
+    };
+    let bytes = safetensors::serialize(tensors, header).map_err(|error| file(error.to_string()))?;
+    write_bytes(path, &bytes)?;
+    Ok(hex(&bytes))
+}
+
+const HEADER_KEY: &str = "drifting";
+
+/// Writes `bytes` beside `path`, syncs them and renames the file into place.
+///
+/// # Errors
+/// Names the file and the cause.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".partial");
+    let mut file = File::create(&beside).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
+    drop(file);
+    fs::rename(&beside, path).map_err(io)?;
+    // The rename itself is only safe once the folder is on disk.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+/// Reads all tensors of a safetensors file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let file = |problem: String| Error::File { path: path.to_owned(), problem };
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| file(error.to_string()))?;
+    let entry = header.metadata().as_ref().and_then(|entries| entries.get(HEADER_KEY));
+    let metadata = match entry {
+        Some(json) => serde_json::from_str(json).map_err(|error| file(format!("header: {error}")))?,
+        None => BTreeMap::new(),
+    };
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|error| file(error.to_string()))?;
+    Ok(WeightFile { tensors: tensors.into_iter().collect(), metadata, sha256: hex(&bytes) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let tensors = BTreeMap::from([("a.b".to_owned(), Tensor::new(&[[1.0f32, 2.0]], &Device::Cpu).unwrap())]);
+        let metadata = BTreeMap::from([("step".to_owned(), "7".to_owned()), ("kind".to_owned(), "ema".to_owned())]);
+        let sha256 = write(&path, &tensors, &metadata).unwrap();
+        let found = read(&path, &Device::Cpu).unwrap();
+        assert_eq!((found.metadata, &found.sha256), (metadata, &sha256));
+        assert_eq!(found.tensors["a.b"].to_vec2::<f32>().unwrap(), [[1.0, 2.0]]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broken.safetensors");
+        fs::write(&path, [9, 0, 0, 0]).unwrap();
+        assert!(read(&path, &Device::Cpu).unwrap_err().to_string().contains("broken.safetensors"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Serves an exported generator over HTTP.

@@ -1,0 +1,1 @@
+//! Judging what a generator has learned.

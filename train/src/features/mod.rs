@@ -1,0 +1,1 @@
+//! Feature keys: the spaces in which samples drift.

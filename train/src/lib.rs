@@ -1,0 +1,8 @@
+//! Training by drifting: the field, features, data, the loop and its run folder.
+
+pub mod data;
+pub mod drift;
+pub mod eval;
+pub mod features;
+pub mod optim;
+pub mod run;

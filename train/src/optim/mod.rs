@@ -1,0 +1,1 @@
+//! Optimizer, gradient clipping, learning-rate schedule, exponential moving average.

@@ -1,0 +1,1 @@
+//! Run folders: resolved configuration, metrics, checkpoints, samples.
