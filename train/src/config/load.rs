@@ -174,7 +174,7 @@ mod tests {
         assert_eq!((config.seed, config.schedule.lr), (7, 2e-3));
         assert_eq!((config.generator.rope, config.drift.temperatures), (drifting_spec::Rope::TwoD, vec![0.1]));
         assert!("seed".parse::<Override>().is_err() && ".a=1".parse::<Override>().is_err());
-        assert!(message(&["seed.deep=1"]).contains("--set seed.deep=1: seed is a value, not a section"));
+        assert!(message(&["steps.deep=1"]).contains("--set steps.deep=1: steps is a value, not a section"));
     }
 
     #[test]

@@ -221,19 +221,15 @@ impl<'a> Trainer<'a> {
         Ok(named.collect())
     }
 
-    /// Everything but the weights of the generator, for a checkpoint.
+    /// The optimizer's state, for a checkpoint; with the weights and the averages it is all that the run needs.
     ///
     /// # Errors
     /// Only those of tensor operations.
-    pub fn state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        let mut state = self.optimizer.state(self.generator.params())?;
-        for average in &self.averages {
-            state.extend(average.state());
-        }
-        Ok(state)
+    pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
+        Ok(self.optimizer.state(self.generator.params())?)
     }
 
-    /// Continues where [`Trainer::state`] was taken, with the generator's weights of that time.
+    /// Continues from the weights of the generator and the states of the optimizer and of each average.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of another shape, by name.
