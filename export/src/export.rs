@@ -36,8 +36,7 @@ pub fn export(
         .and_then(Report::into_result);
     match report {
         Ok(report) => {
-            rename(&unverified, path)
-                .map_err(|source| drifting_models::Error::Io { path: path.to_owned(), source })?;
+            rename(&unverified, path).map_err(|source| drifting_models::Error::Io { path: path.to_owned(), source })?;
             report.write(&path.with_file_name(REPORT_FILE))?;
             Ok(report)
         }

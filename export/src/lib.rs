@@ -15,4 +15,4 @@ pub mod verify;
 pub use error::{BoxError, Error, Result};
 pub use export::{REPORT_FILE, export};
 pub use model::{manifest, model};
-pub use verify::{Report, Runner, verify};
+pub use verify::{Report, Runner, reference, verify};

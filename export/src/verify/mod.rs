@@ -8,7 +8,11 @@ mod report;
 mod runner;
 mod weights;
 
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
 use drifting_models::Generator;
+use drifting_spec::{GeneratorConfig, Manifest, names};
 use sha2::{Digest, Sha256};
 
 use crate::graph::{self, GraphError};
@@ -63,10 +67,20 @@ pub fn verify(bytes: &[u8], generator: &Generator, runners: &mut [Box<dyn Runner
     })
 }
 
-pub(crate) fn same_generator(
-    manifest: &drifting_spec::GeneratorConfig,
-    generator: &drifting_spec::GeneratorConfig,
-) -> Result<()> {
+/// The inputs that engines are asked with, and the generator's `image` for them, under the names of the exported model:
+/// what a check outside of this crate needs (`export/tests/python/check_onnx.py`).
+///
+/// # Errors
+/// A manifest of another generator, a generator that cannot be run.
+pub fn reference(generator: &Generator, manifest: &Manifest) -> Result<BTreeMap<String, Tensor>> {
+    same_generator(&manifest.generator, generator.config())?;
+    let inputs = Cases::new(manifest).inputs;
+    let mut tensors = runner::tensors(&inputs, generator.config())?;
+    tensors.insert(names::IMAGE, generator.run(&inputs)?);
+    Ok(tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
+}
+
+pub(crate) fn same_generator(manifest: &GeneratorConfig, generator: &GeneratorConfig) -> Result<()> {
     if manifest == generator {
         return Ok(());
     }

@@ -85,10 +85,8 @@ impl Report {
             report: &'a Report,
         }
         let file = File { passed: self.passed(), report: self };
-        let mut json = serde_json::to_string_pretty(&file).map_err(|error| drifting_models::Error::File {
-            path: path.to_owned(),
-            problem: error.to_string(),
-        })?;
+        let mut json = serde_json::to_string_pretty(&file)
+            .map_err(|error| drifting_models::Error::File { path: path.to_owned(), problem: error.to_string() })?;
         json.push('\n');
         Ok(drifting_models::weights::write_bytes(path, json.as_bytes())?)
     }
@@ -117,9 +115,9 @@ impl OutputRange {
         let count = images.len().max(1) as f64;
         let mean = images.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
         let variance = images.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
-        let (min, max) = images.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &value| {
-            (min.min(value), max.max(value))
-        });
+        let (min, max) = images
+            .iter()
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &value| (min.min(value), max.max(value)));
         Self { min, max, std: variance.sqrt() as f32 }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Inputs, names};
 
 use crate::BoxError;
@@ -17,7 +17,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// Whatever keeps the engine from running.
-    fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, BoxError>;
+    fn run(&mut self, inputs: &Inputs) -> std::result::Result<Vec<f32>, BoxError>;
 }
 
 /// candle's own evaluator of ONNX files: slow, and independent of every other engine.
@@ -38,19 +38,25 @@ impl Runner for CandleOnnx {
         "candle-onnx"
     }
 
-    fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, BoxError> {
-        let (batch, image, cpu) = (inputs.batch(), self.config.image, &Device::Cpu);
-        let noise = Tensor::from_slice(&inputs.noise, (batch, image.channels, image.height, image.width), cpu)?;
-        let mut values = BTreeMap::from([
-            (names::NOISE, noise),
-            (names::CLASS, Tensor::from_slice(&inputs.class, batch, cpu)?),
-            (names::ALPHA, Tensor::from_slice(&inputs.alpha, batch, cpu)?),
-        ]);
-        if self.config.style_tokens > 0 {
-            values.insert(names::STYLE, Tensor::from_slice(&inputs.style, (batch, self.config.style_tokens), cpu)?);
-        }
+    fn run(&mut self, inputs: &Inputs) -> std::result::Result<Vec<f32>, BoxError> {
+        let values = tensors(inputs, &self.config)?;
         let outputs = proto::evaluate(&self.model, values)?;
         let image = outputs.get(names::IMAGE).ok_or_else(|| format!("the model has no output {:?}", names::IMAGE))?;
         Ok(image.flatten_all()?.to_vec1()?)
     }
+}
+
+/// The inputs as tensors under the names that the model gives them.
+pub(super) fn tensors(inputs: &Inputs, config: &GeneratorConfig) -> Result<BTreeMap<&'static str, Tensor>> {
+    let (batch, image, cpu) = (inputs.batch(), config.image, &Device::Cpu);
+    let noise = Tensor::from_slice(&inputs.noise, (batch, image.channels, image.height, image.width), cpu)?;
+    let mut tensors = BTreeMap::from([
+        (names::NOISE, noise),
+        (names::CLASS, Tensor::from_slice(&inputs.class, batch, cpu)?),
+        (names::ALPHA, Tensor::from_slice(&inputs.alpha, batch, cpu)?),
+    ]);
+    if config.style_tokens > 0 {
+        tensors.insert(names::STYLE, Tensor::from_slice(&inputs.style, (batch, config.style_tokens), cpu)?);
+    }
+    Ok(tensors)
 }

@@ -1,10 +1,8 @@
 //! The exported generator against the network, in every setting, and what verification finds.
 
-mod common;
-
 use std::path::Path;
 
-use common::{generator, manifest, settings, tiny};
+use crate::settings::{generator, manifest, settings, tiny};
 use drifting_export::{BoxError, Error, REPORT_FILE, Report, Runner, export, model, verify};
 use drifting_models::Generator;
 use drifting_spec::{GeneratorConfig, Inputs, Norm};
@@ -60,7 +58,7 @@ fn a_changed_weight_and_another_generator_are_found() {
     assert!(failed.contains("weights: final.out.bias has 12 other numbers in the model"), "{failed}");
     assert!(failed.contains("candle-onnx: batch of 2: largest difference from candle 5"), "{failed}");
 
-    let layer = common::generator(GeneratorConfig { norm: Norm::Layer, ..tiny() });
+    let layer = crate::settings::generator(GeneratorConfig { norm: Norm::Layer, ..tiny() });
     let bytes = model(&manifest, &generator.params().tensors()).unwrap();
     assert!(matches!(verify(&bytes, &layer, &mut []), Err(Error::OtherGenerator { .. })));
 }
@@ -98,7 +96,10 @@ fn only_a_verified_model_takes_its_name() {
         names
     };
     let error = export_with(&path, 0.01).unwrap_err().to_string();
-    assert!(error.starts_with("the export failed its verification: wrong 1.0: batch of 1: largest difference"), "{error}");
+    assert!(
+        error.starts_with("the export failed its verification: wrong 1.0: batch of 1: largest difference"),
+        "{error}"
+    );
     assert!(error.contains("allowed"), "{error}");
     assert!(files().is_empty(), "{:?}", files());
 
@@ -106,7 +107,10 @@ fn only_a_verified_model_takes_its_name() {
     assert_eq!(files(), ["model.onnx", REPORT_FILE]);
     let written: Report = serde_json::from_slice(&std::fs::read(path.with_file_name(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
-    assert_eq!(report.runners.iter().map(|runner| runner.name.as_str()).collect::<Vec<_>>(), ["candle-onnx", "wrong 1.0"]);
+    assert_eq!(
+        report.runners.iter().map(|runner| runner.name.as_str()).collect::<Vec<_>>(),
+        ["candle-onnx", "wrong 1.0"]
+    );
 
     let no_engine = export(&path, &generator(tiny()), &manifest(tiny()), |_| Err("libonnxruntime.so not found".into()));
     assert!(matches!(no_engine, Err(Error::Engine(_))));

@@ -11,14 +11,14 @@ use drifting_spec::{
 };
 
 /// A generator of two blocks for colour images of 12 rows and 8 columns.
-pub fn tiny() -> GeneratorConfig {
+pub(crate) fn tiny() -> GeneratorConfig {
     let image = ImageShape { channels: 3, height: 12, width: 8 };
     let config = GeneratorConfig::new(image, 2, 48, 2, 3, 7);
     GeneratorConfig { registers: 3, style_tokens: 4, style_codes: 5, ..config }
 }
 
 /// `tiny` with each setting changed, alone and together with those that it touches.
-pub fn settings() -> Vec<(&'static str, GeneratorConfig)> {
+pub(crate) fn settings() -> Vec<(&'static str, GeneratorConfig)> {
     let with = |change: fn(&mut GeneratorConfig)| {
         let mut config = tiny();
         change(&mut config);
@@ -42,21 +42,27 @@ pub fn settings() -> Vec<(&'static str, GeneratorConfig)> {
         ("no positions", with(|c| c.positions = false)),
         ("alpha by mlp", with(|c| c.alpha_embedding = AlphaEmbedding::Mlp)),
         ("linear final layer", with(|c| c.final_layer = FinalLayer::Linear)),
-        ("one patch, one head, one class, one block", with(|c| {
-            c.image = ImageShape { channels: 1, height: 4, width: 4 };
-            (c.patch, c.heads, c.classes, c.depth) = (4, 1, 1, 1);
-        })),
+        (
+            "one patch, one head, one class, one block",
+            with(|c| {
+                c.image = ImageShape { channels: 1, height: 4, width: 4 };
+                (c.patch, c.heads, c.classes, c.depth) = (4, 1, 1, 1);
+            }),
+        ),
         ("odd heads without rotation", with(|c| (c.hidden, c.heads, c.rope) = (60, 12, Rope::Off))),
-        ("the seed documents' variants", with(|c| {
-            (c.norm_affine, c.qk_norm, c.rope, c.positions) = (false, QkNorm::L2, Rope::TwoD, false);
-            (c.style_tables, c.alpha_embedding) = (StyleTables::Shared, AlphaEmbedding::Mlp);
-            (c.final_layer, c.mlp_hidden) = (FinalLayer::Linear, Some(100));
-        })),
+        (
+            "the seed documents' variants",
+            with(|c| {
+                (c.norm_affine, c.qk_norm, c.rope, c.positions) = (false, QkNorm::L2, Rope::TwoD, false);
+                (c.style_tables, c.alpha_embedding) = (StyleTables::Shared, AlphaEmbedding::Mlp);
+                (c.final_layer, c.mlp_hidden) = (FinalLayer::Linear, Some(100));
+            }),
+        ),
     ]
 }
 
 /// A generator whose parameters are all random: none is left at the zeros at which training starts.
-pub fn generator(config: GeneratorConfig) -> Generator {
+pub(crate) fn generator(config: GeneratorConfig) -> Generator {
     let names = Generator::new(config.clone(), Source::Seed(0), &Device::Cpu).unwrap().params().tensors();
     let random = |(name, tensor): (String, Tensor)| {
         let values = Stream::new(1, &name, 0).normals(tensor.elem_count());
@@ -69,6 +75,6 @@ pub fn generator(config: GeneratorConfig) -> Generator {
 }
 
 /// A manifest for `config`.
-pub fn manifest(config: GeneratorConfig) -> Manifest {
+pub(crate) fn manifest(config: GeneratorConfig) -> Manifest {
     Manifest::new("tiny".into(), config, AlphaRange { min: 1.0, max: 4.0, default: 1.5 })
 }
