@@ -1,1 +1,16 @@
 //! Optimizer, gradient clipping, learning-rate schedule, exponential moving average.
+
+mod adamw;
+mod ema;
+mod error;
+mod inplace;
+mod moments;
+mod norm;
+mod schedule;
+mod state;
+
+pub use adamw::{AdamW, AdamWSettings, StepNorms};
+pub use ema::Ema;
+pub use error::{OptimError, Result};
+pub use norm::{GlobalNorm, global_norm};
+pub use schedule::{Decay, Schedule};
