@@ -1,6 +1,48 @@
-//! The command `drifting`.
+//! The command `drifting`: images to a served one-step generator.
+
+mod engines;
+mod export;
+mod models;
+mod progress;
+mod sample;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// Image generators that need one forward pass, trained by drifting: train, export to ONNX, serve over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a generator as a configuration says, or go on with a run that was stopped.
+    Train(train::Args),
+    /// Generate images with a run, a weight file or an exported model.
+    Sample(sample::Args),
+    /// Write a generator as an ONNX file and verify it.
+    Export(export::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Export(args) => export::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
