@@ -72,7 +72,15 @@ struct Job {
     order: Order,
     admitted: Instant,
     answer: oneshot::Sender<Answer>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
+impl Job {
+    /// Makes room in the queue and answers; the client may have left meanwhile.
+    fn finish(self, answer: Answer) {
+        drop(self.room);
+        let _ = self.answer.send(answer);
+    }
 }
 
 impl Worker {
@@ -103,7 +111,7 @@ impl Worker {
         let room = Arc::clone(&self.room).try_acquire_many_owned(count);
         let room = room.map_err(|_| Refusal::Full(self.seconds_to_empty()))?;
         let (answer, receiver) = oneshot::channel();
-        let job = Job { order, admitted: Instant::now(), answer, _room: room };
+        let job = Job { order, admitted: Instant::now(), answer, room };
         self.jobs.send(job).map_err(|_| Refusal::Stopped)?;
         Ok(receiver)
     }
@@ -206,8 +214,7 @@ impl Crew {
         }
         while self.waiting.front().is_some_and(|pending| pending.left() == 0) {
             if let Some(Pending { job, made, .. }) = self.waiting.pop_front() {
-                // The client may have left meanwhile.
-                let _ = job.answer.send(Ok(made));
+                job.finish(Ok(made));
             }
         }
     }
@@ -215,7 +222,7 @@ impl Crew {
     fn fail(&mut self, orders: usize, error: EngineError) {
         let error = Arc::new(error);
         for pending in self.waiting.drain(..orders) {
-            let _ = pending.job.answer.send(Err(Arc::clone(&error)));
+            pending.job.finish(Err(Arc::clone(&error)));
         }
     }
 }

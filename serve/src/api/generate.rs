@@ -59,8 +59,9 @@ async fn make(service: &Service, order: Order) -> Result<Made, ApiError> {
     let answer = service.worker.submit(order).map_err(|refusal| match refusal {
         Refusal::Full(seconds) => {
             let message = format!("{} images wait already; try again in {seconds} s", service.worker.busy());
-            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
-            ApiError { retry_after: Some(seconds), ..error }
+            let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+            error.details.retry_after = Some(seconds);
+            error
         }
         Refusal::Stopped => ApiError::internal("the engine's thread has ended"),
     })?;

@@ -166,9 +166,12 @@ mod tests {
         assert!(drawn.len() > 6 && drawn.iter().all(|&seed| u32::try_from(seed).is_ok()), "{drawn:?}");
     }
 
+    /// Query, status, parameter at fault, words of the message.
+    type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'static str);
+
     #[test]
     fn what_is_wrong_is_named_with_what_is_right() {
-        let cases: [(&[(&str, &str)], u16, &str, &str); 18] = [
+        let cases: [Case; 18] = [
             (&[], 400, "class", "missing"),
             (&[("class", "")], 400, "class", "missing"),
             (&[("class", "5")], 422, "class", "none of the model's 5"),
@@ -190,9 +193,10 @@ mod tests {
         ];
         for (query, status, parameter, words) in cases {
             let error = read(query).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.parameter.as_deref()), (status, Some(parameter)), "{query:?}");
-            assert!(error.message.contains(words), "{query:?}: {}", error.message);
-            assert!(error.allowed.is_some() || error.code == "repeated_parameter", "{query:?}");
+            let details = &error.details;
+            assert_eq!((error.status.as_u16(), details.parameter.as_deref()), (status, Some(parameter)), "{query:?}");
+            assert!(details.message.contains(words), "{query:?}: {}", details.message);
+            assert!(details.allowed.is_some() || error.code == "repeated_parameter", "{query:?}");
         }
     }
 }

@@ -26,10 +26,10 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        let (code, cause) = (error.code, error.cause.as_deref().unwrap_or_default());
+        let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
         match error.status.is_server_error() {
-            true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.message),
-            false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.message),
+            true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),
+            false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.details.message),
         }
         let allow = response.headers_mut().remove(header::ALLOW);
         response = error.render(&id);
@@ -50,8 +50,10 @@ fn request_id(given: Option<&HeaderValue>) -> String {
 
 /// A handler that panicked is an error like any other.
 pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
-    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-    ApiError::internal(format!("a handler panicked: {}", text.unwrap_or("no message"))).into_response()
+    let text = cause.downcast::<String>().map(|text| *text);
+    let text = text.or_else(|cause| cause.downcast::<&str>().map(|text| text.to_string()));
+    let text = text.unwrap_or_else(|_| "no message".to_owned());
+    ApiError::internal(format!("a handler panicked: {text}")).into_response()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use drifting_spec::{GeneratorConfig, Inputs, names};
 use ort::environment::Environment;
 use ort::ep::CPU;
 use ort::logging::LogLevel;
-use ort::session::builder::{BuilderResult, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorRef};
 
@@ -91,7 +91,7 @@ impl OnnxRuntime {
         let Loaded { environment, library, version, .. } = load(library)?;
         let refused = |error: ort::Error| EngineError::Load { engine: NAME, problem: error.to_string() };
         let builder = Session::builder(&environment).map_err(refused)?;
-        let mut builder = configure(builder, threads).map_err(|error| refused(error.into()))?;
+        let mut builder = configure(builder, threads).map_err(refused)?;
         let session = builder.commit_from_memory(&model.bytes).map_err(refused)?;
         let config = model.manifest.generator.clone();
         let declared: Vec<_> = session.inputs().iter().map(declared).collect();
@@ -103,12 +103,10 @@ impl OnnxRuntime {
     }
 }
 
-fn configure(builder: SessionBuilder, threads: usize) -> BuilderResult {
-    builder
-        .with_execution_providers([CPU::default().with_arena_allocator(true).build().error_on_failure()])?
-        .with_intra_threads(threads)?
-        .with_deterministic_compute(true)?
-        .with_log_level(LogLevel::Warning)
+fn configure(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
+    let cpu = CPU::default().with_arena_allocator(true).build().error_on_failure();
+    let builder = builder.with_execution_providers([cpu])?.with_intra_threads(threads)?;
+    Ok(builder.with_deterministic_compute(true)?.with_log_level(LogLevel::Warning)?)
 }
 
 /// An input's name and its dimensions behind the batch.

@@ -8,6 +8,9 @@ const METADATA_PROPS: u64 = 14;
 const ENTRY_KEY: u64 = 1;
 const ENTRY_VALUE: u64 = 2;
 
+/// Above every field of these messages, and below what other kinds of files happen to start with.
+const LARGEST_FIELD: u64 = 100;
+
 /// Bytes that are no complete ONNX model, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OnnxError {
@@ -89,7 +92,7 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let (number, wire_type) = (tag >> 3, tag & 7);
         let contents = match wire_type {
-            _ if number == 0 => return Err(OnnxError::NotOnnx { at: start }),
+            _ if !(1..=LARGEST_FIELD).contains(&number) => return Err(OnnxError::NotOnnx { at: start }),
             0 => self.varint().map(|_| None)?,
             1 => self.take(8).map(|_| None)?,
             2 => {
