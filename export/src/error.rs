@@ -29,12 +29,6 @@ pub enum Error {
         /// Settings of the generator.
         generator: String,
     },
-    /// One file cannot hold the model.
-    #[error("the model takes {bytes} bytes, an ONNX file holds less than 2147483648")]
-    TooLarge {
-        /// Size of the encoded model.
-        bytes: usize,
-    },
     /// The engines that should verify the model cannot be had.
     #[error("no engine to verify the export with: {0}")]
     Engine(BoxError),

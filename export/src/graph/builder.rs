@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DType, Data, Dim, GraphError, Result, Shape, Value};
+use super::{DType, Data, Dim, Graph, GraphError, Result, Shape, Value};
 use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// What follows the name of a parameter that is stored with rows and columns exchanged.
@@ -63,7 +63,7 @@ impl Builder {
     ///
     /// # Errors
     /// A value that no node makes, or a parameter that no node uses.
-    pub fn finish(self, name: &str, value: &Value) -> Result<GraphProto> {
+    pub fn finish(self, name: &str, value: &Value) -> Result<Graph> {
         let output = self.info(&Value { name: name.into(), ..value.clone() });
         let State { mut graph, parameters, .. } = self.state.into_inner();
         if let Some(unused) = parameters.keys().next() {
@@ -85,7 +85,7 @@ impl Builder {
         }
         graph.value_info.retain(|info| info.name != value.name);
         graph.output.push(output);
-        Ok(graph)
+        Ok(Graph(graph))
     }
 
     /// A value under `wish`, or under the first free of `wish_1`, `wish_2`, ...
@@ -113,7 +113,6 @@ impl Builder {
             data_type: data.dtype.proto().into(),
             dims: data.dims.iter().map(|&size| size as i64).collect(),
             raw_data: data.bytes,
-            ..Default::default()
         };
         self.state.borrow_mut().graph.initializer.push(tensor);
         value
@@ -189,27 +188,22 @@ impl Scope<'_> {
     }
 
     /// Adds a node with one result.
-    pub(super) fn node(
-        &self,
-        op: &str,
-        inputs: &[&Value],
-        attributes: Vec<AttributeProto>,
-        result: (DType, Shape),
-    ) -> Value {
-        let output = self.builder.value(self.full_name(op), result.0, result.1);
-        self.push(op, inputs, attributes, std::slice::from_ref(&output));
+    pub(super) fn node(&self, op: &str, inputs: &[&Value], attributes: Vec<AttributeProto>, shape: &Shape) -> Value {
+        let [output] = self.node_with(op, inputs, attributes, shape);
         output
     }
 
-    /// Adds a node whose results all have one type and shape.
+    /// Adds a node with `N` results of one shape. Their element type is that of the first input, for every operator
+    /// offered here.
     pub(super) fn node_with<const N: usize>(
         &self,
         op: &str,
         inputs: &[&Value],
         attributes: Vec<AttributeProto>,
-        result: (DType, Shape),
+        shape: &Shape,
     ) -> [Value; N] {
-        let outputs = std::array::from_fn(|_| self.builder.value(self.full_name(op), result.0, result.1.clone()));
+        let dtype = inputs.first().map_or(DType::F32, |input| input.dtype);
+        let outputs = std::array::from_fn(|_| self.builder.value(self.full_name(op), dtype, shape.clone()));
         self.push(op, inputs, attributes, &outputs);
         outputs
     }
@@ -222,7 +216,7 @@ impl Scope<'_> {
             input: inputs.iter().map(|value| value.name.clone()).collect(),
             output: outputs.iter().map(|value| value.name.clone()).collect(),
             attribute,
-            ..Default::default()
+            domain: String::new(),
         };
         let infos = outputs.iter().map(|value| self.builder.info(value));
         let graph = &mut self.builder.state.borrow_mut().graph;

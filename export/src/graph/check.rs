@@ -38,8 +38,11 @@ const OPERATORS: [(&str, &str); 20] = [
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn check(model: &[u8]) -> Result<()> {
-    let model = proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?;
-    let graph = header(&model)?;
+    check_model(&proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?)
+}
+
+pub(super) fn check_model(model: &ModelProto) -> Result<()> {
+    let graph = header(model)?;
     let mut types = BTreeMap::new();
     for input in &graph.input {
         define(&mut types, &input.name, value_type(input)?)?;
@@ -66,7 +69,7 @@ fn header(model: &ModelProto) -> Result<&GraphProto> {
         let problem = format!("IR version {}, expected {IR_VERSION}", model.ir_version);
         return Err(GraphError::new("model", problem));
     }
-    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain.as_str(), set.version)).collect();
+    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version)).collect();
     if opsets != [("", OPSET)] {
         return Err(GraphError::new(
             "model",

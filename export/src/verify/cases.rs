@@ -101,8 +101,11 @@ mod tests {
         Cases::new(&Manifest::new("test".into(), generator, alpha))
     }
 
+    /// What a test does to an image of a batch of this size.
+    type Change = fn(&mut Vec<f32>, usize);
+
     /// Gives the noise back, changed as a test wants it.
-    struct Echo(fn(&mut Vec<f32>, usize));
+    struct Echo(Change);
 
     impl Runner for Echo {
         fn name(&self) -> &str {
@@ -116,7 +119,7 @@ mod tests {
         }
     }
 
-    fn compare(change: fn(&mut Vec<f32>, usize)) -> RunnerReport {
+    fn compare(change: Change) -> RunnerReport {
         let cases = cases();
         cases.compare(&mut Echo(change), &cases.inputs.noise)
     }
@@ -156,7 +159,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_not_finite_too_few_of_them_and_errors_fail() {
-        let broken: [(fn(&mut Vec<f32>, usize), &str); 3] = [
+        let broken: [(Change, &str); 3] = [
             (|image, _| image[3] = f32::NAN, "number 3 of the image is NaN"),
             (|image, _| image.truncate(1), "1 numbers in the image"),
             (|image, _| image.clear(), "out of paper"),

@@ -49,7 +49,7 @@ pub fn verify(bytes: &[u8], generator: &Generator, runners: &mut [Box<dyn Runner
     if !output.is_finite() {
         failures.push("candle: the generator's own image holds NaN or infinite numbers".into());
     }
-    let mut candle: Box<dyn Runner> = Box::new(CandleOnnx::new(decoded, generator.config().clone()));
+    let mut candle: Box<dyn Runner> = Box::new(CandleOnnx::new(bytes, generator.config().clone())?);
     let mut reports = Vec::new();
     for runner in std::iter::once(&mut candle).chain(runners) {
         let report = cases.compare(runner.as_mut(), &images);

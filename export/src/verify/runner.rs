@@ -6,7 +6,8 @@ use candle_core::{Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Inputs, names};
 
 use crate::BoxError;
-use crate::proto::{self, ModelProto};
+use crate::graph::GraphError;
+use crate::proto::Evaluator;
 
 /// An engine with the exported model in it.
 pub trait Runner {
@@ -23,13 +24,14 @@ pub trait Runner {
 /// candle's own evaluator of ONNX files: slow, and independent of every other engine.
 #[derive(Debug)]
 pub struct CandleOnnx {
-    model: ModelProto,
+    model: Evaluator,
     config: GeneratorConfig,
 }
 
 impl CandleOnnx {
-    pub(crate) fn new(model: ModelProto, config: GeneratorConfig) -> Self {
-        Self { model, config }
+    pub(crate) fn new(model: &[u8], config: GeneratorConfig) -> std::result::Result<Self, GraphError> {
+        let model = Evaluator::new(model).map_err(|error| GraphError::new("model", error.to_string()))?;
+        Ok(Self { model, config })
     }
 }
 
@@ -40,7 +42,7 @@ impl Runner for CandleOnnx {
 
     fn run(&mut self, inputs: &Inputs) -> std::result::Result<Vec<f32>, BoxError> {
         let values = tensors(inputs, &self.config)?;
-        let outputs = proto::evaluate(&self.model, values)?;
+        let outputs = self.model.run(values)?;
         let image = outputs.get(names::IMAGE).ok_or_else(|| format!("the model has no output {:?}", names::IMAGE))?;
         Ok(image.flatten_all()?.to_vec1()?)
     }
