@@ -1,10 +1,13 @@
 //! The command `drifting`: images to a served one-step generator.
 
+mod doctor;
 mod engines;
 mod export;
+mod import;
 mod models;
 mod progress;
 mod sample;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -30,13 +33,22 @@ enum Command {
     Sample(sample::Args),
     /// Write a generator as an ONNX file and verify it.
     Export(export::Args),
+    /// Serve an exported model over HTTP.
+    Serve(serve::Args),
+    /// Turn the published artefact of a generator into a weight file.
+    Import(import::Args),
+    /// Tell which ONNX Runtime is in use, and what is missing.
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Train(args) => train::run(args),
-        Command::Sample(args) => sample::run(args),
-        Command::Export(args) => export::run(args),
+        Command::Train(args) => train::run(&args),
+        Command::Sample(args) => sample::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
