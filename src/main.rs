@@ -1,9 +1,12 @@
 //! The command `drifting`: images to a served one-step generator.
 
+mod demo;
 mod doctor;
 mod engines;
+mod eval;
 mod export;
 mod import;
+mod judge;
 mod models;
 mod progress;
 mod sample;
@@ -27,10 +30,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Learn to draw clothes in five minutes, export the model, verify it, judge it and serve it.
+    Demo(demo::Args),
     /// Train a generator as a configuration says, or go on with a run that was stopped.
     Train(train::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),
+    /// Measure what a run has learned.
+    Eval(eval::Args),
     /// Write a generator as an ONNX file and verify it.
     Export(export::Args),
     /// Serve an exported model over HTTP.
@@ -43,8 +50,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sample(args) => sample::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 }
 
 /// Exit code of a run that was asked to stop before its last step.
-const STOPPED: u8 = 3;
+pub(crate) const STOPPED: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut config = TrainConfig::load(&args.config, &args.set)?;
