@@ -5,3 +5,5 @@ mod properties;
 mod reference;
 mod support;
 mod twin;
+
+mod timing;

@@ -142,11 +142,13 @@ fn items<'v, 'a>(value: &'v ValueRef<'a>) -> Result<Vec<&'v ValueRef<'a>>, Strin
     match value {
         ValueRef::Array(items) => Ok(items.iter().collect()),
         ValueRef::Map(entries) => {
-            let item = |index: usize| {
-                let entry = entries.iter().find(|(key, _)| text(key) == Some(index.to_string().as_str()));
-                entry.map(|(_, item)| item).ok_or_else(|| format!("a list without item {index}"))
-            };
-            (0..entries.len()).map(item).collect()
+            let index = |key| text(key).and_then(|key| key.parse::<usize>().ok()).unwrap_or(usize::MAX);
+            let mut items: Vec<_> = entries.iter().map(|(key, item)| (index(key), item)).collect();
+            items.sort_by_key(|&(index, _)| index);
+            match items.iter().enumerate().find(|(expected, (index, _))| expected != index) {
+                Some((missing, _)) => Err(format!("a list without item {missing}")),
+                None => Ok(items.into_iter().map(|(_, item)| item).collect()),
+            }
         }
         _ => Err("neither a list nor a map of its items".to_owned()),
     }
