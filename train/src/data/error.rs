@@ -1,0 +1,55 @@
+//! What can be wrong with images and labels.
+
+use std::path::PathBuf;
+
+/// Result with [`DataError`].
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// An error of a data source. All of them appear before training starts.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file's or folder's contents are not what they should be.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A setting contradicts another or is out of range.
+    #[error("data.{key}: {problem}")]
+    Setting {
+        /// Name of the setting.
+        key: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A class has no image.
+    #[error("class {class} ({name}) has no image")]
+    EmptyClass {
+        /// Number of the class.
+        class: usize,
+        /// Name of the class.
+        name: String,
+    },
+    /// Labels or pixels do not fit together.
+    #[error("data set: {0}")]
+    Inconsistent(String),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl DataError {
+    pub(super) fn file(path: &std::path::Path, problem: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), problem: problem.into() }
+    }
+}
