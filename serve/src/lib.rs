@@ -1,1 +1,24 @@
 //! Serves an exported generator over HTTP.
+//!
+//! One ONNX file with its manifest ([`Model`]) is loaded into an [`engine::Engine`] (ONNX Runtime, or rten in pure Rust),
+//! which one thread owns. Requests become orders in a bounded queue; what waits is computed together. [`Server`] puts
+//! [`router`] on a socket; tests drive it without one.
+
+mod api;
+mod doctor;
+pub mod engine;
+mod model;
+mod page;
+pub mod runtime;
+mod server;
+mod service;
+#[cfg(test)]
+mod testing;
+mod warmup;
+mod worker;
+
+pub use api::router;
+pub use doctor::{Report, doctor};
+pub use model::{Model, ModelError, ModelProblem, OnnxError};
+pub use server::{ServeError, ServeSettings, Server};
+pub use service::{Limits, Service, ServiceError};

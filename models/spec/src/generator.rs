@@ -287,20 +287,20 @@ impl GeneratorConfig {
         require("patch", height % self.patch == 0 && width % self.patch == 0, || {
             format!("an image of {height}x{width} cannot be cut into patches of side {}", self.patch)
         })?;
-        require("heads", self.hidden % self.heads == 0, || {
+        require("heads", self.hidden.is_multiple_of(self.heads), || {
             format!("a hidden width of {} cannot be divided among {} heads", self.hidden, self.heads)
         })?;
         let head_dim = self.head_dim();
         match self.rope {
-            Rope::OneD => require("rope", head_dim % 2 == 0, || {
+            Rope::OneD => require("rope", head_dim.is_multiple_of(2), || {
                 format!("1-D rotation needs an even head dimension, hidden / heads is {head_dim}")
             })?,
-            Rope::TwoD => require("rope", head_dim % 4 == 0, || {
+            Rope::TwoD => require("rope", head_dim.is_multiple_of(4), || {
                 format!("2-D rotation needs a head dimension divisible by 4, hidden / heads is {head_dim}")
             })?,
             Rope::Off => {}
         }
-        require("positions", !self.positions || self.hidden % 4 == 0, || {
+        require("positions", !self.positions || self.hidden.is_multiple_of(4), || {
             format!("absolute positions need a hidden width divisible by 4, not {}", self.hidden)
         })?;
         require("style_codes", self.style_tokens == 0 || self.style_codes > 0, || {

@@ -6,6 +6,7 @@
 mod generator;
 mod inputs;
 mod manifest;
+pub mod pixels;
 mod random;
 
 pub use generator::{

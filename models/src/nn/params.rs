@@ -86,16 +86,33 @@ pub struct Builder {
 
 #[derive(Debug)]
 struct State {
-    source: Source,
+    /// `None` when the network is only counted.
+    source: Option<Source>,
     params: Params,
+    elements: usize,
 }
 
 impl Builder {
     /// A builder of f32 parameters on `device`.
     #[must_use]
     pub fn new(source: Source, device: &Device) -> Self {
-        let state = State { source, params: Params::default() };
+        Self::with(Some(source), device)
+    }
+
+    /// A builder that only counts: its parameters have their shapes but take no memory, so that the largest network can be
+    /// planned on the smallest machine. What is built cannot be trained.
+    pub(crate) fn counting() -> Self {
+        Self::with(None, &Device::Cpu)
+    }
+
+    fn with(source: Option<Source>, device: &Device) -> Self {
+        let state = State { source, params: Params::default(), elements: 0 };
         Self { state: Rc::new(RefCell::new(state)), prefix: String::new(), device: device.clone() }
+    }
+
+    /// Numbers in all parameters created so far.
+    pub(crate) fn elements(&self) -> usize {
+        self.state.borrow().elements
     }
 
     /// A builder for the part `name` of this one.
@@ -121,9 +138,11 @@ impl Builder {
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let name = self.full_name(name);
         let mut state = self.state.borrow_mut();
+        state.elements += shape.iter().product::<usize>();
         let value = match &mut state.source {
-            Source::Seed(seed) => initial(*seed, &name, shape, init, &self.device)?,
-            Source::Tensors(tensors) => {
+            None => return Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(shape)?),
+            Some(Source::Seed(seed)) => initial(*seed, &name, shape, init, &self.device)?,
+            Some(Source::Tensors(tensors)) => {
                 let expected = shape.to_vec();
                 let Some(tensor) = tensors.remove(&name) else { return Err(Error::Missing { name, expected }) };
                 if tensor.dims() != shape {
@@ -150,7 +169,7 @@ impl Builder {
     /// Given tensors that no parameter took.
     pub fn finish(self) -> Result<Params> {
         let mut state = self.state.borrow_mut();
-        if let Source::Tensors(left) = &state.source
+        if let Some(Source::Tensors(left)) = &state.source
             && let Some(name) = left.keys().next()
         {
             return Err(Error::Unknown { name: name.clone() });

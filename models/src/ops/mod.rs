@@ -1,1 +1,29 @@
 //! Fused tensor operations with gradients.
+//!
+//! candle's own fused norms, softmax and rotary embedding silently drop gradients, and its composed ones pass over memory
+//! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
+//! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against.
+
+mod attention;
+mod embedding;
+mod gate;
+mod linear;
+pub mod matmul;
+mod norm;
+mod positions;
+pub mod simd;
+mod storage;
+mod swiglu;
+#[cfg(test)]
+mod testing;
+
+pub use attention::{Attention, attention};
+pub use embedding::sum_of_rows;
+pub use gate::gated_add;
+pub use linear::linear;
+pub use norm::{Modulation, norm};
+pub use positions::{Rotation, sine_cosine};
+pub use swiglu::swiglu;
+
+/// Added to mean squares and variances before the root (method of the official code).
+pub const EPSILON: f32 = 1e-6;

@@ -1,1 +1,40 @@
 //! The drifting objective (paper sections 3.2-3.5, appendix A): field, normalisation, guidance, closed-form gradient.
+//!
+//! Features of generated images drift towards those of real images of their class and away from each other. For one
+//! feature key, [`drift_key`] gives the loss and its gradient with respect to the generated features; the gradient is
+//! written into the features and goes backward through encoder and generator from there. The steps, one file each:
+//!
+//! | file | what | source |
+//! |---|---|---|
+//! | `batch` | the features of one key, class group by class group | |
+//! | `problem` | one group at one location: distances d | step 1 |
+//! | `scale` | S, s and m, the two normalisations | steps 2, 3, 5; eq. 18-25 |
+//! | `affinity`, `sinkhorn` | kernel and its normalisation: A | step 5; Algorithm 2, eq. 12 |
+//! | `force` | from A to the drift V | step 5; Algorithm 2, eq. 8-11 |
+//! | `field` | all problems, the sum F over temperatures | step 5; A.6 |
+//! | `loss` | loss and gradient | step 6; eq. 6, 26 |
+//! | `guidance` | weight of unconditional samples, law of alpha | eq. 15, 16; A.7 |
+//!
+//! Problems are small (Ng x (Ng + Nu + Np)) and independent but for the scales, so each is two matrix products and a
+//! few passes over one matrix that stays in the cache; no tensor over pairs of all problems exists.
+
+mod affinity;
+mod batch;
+mod error;
+mod field;
+mod force;
+mod guidance;
+mod loss;
+mod matmul;
+mod numeric;
+mod problem;
+mod scale;
+mod settings;
+mod sinkhorn;
+
+pub use batch::{Features, KeyBatch, KeyShape};
+pub use error::DriftError;
+pub use field::{Negatives, field};
+pub use guidance::{AlphaLaw, guidance_weight};
+pub use loss::{KeyOutcome, drift_key};
+pub use settings::{Coupling, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement};

@@ -1,0 +1,44 @@
+//! What can go wrong with an export.
+
+use crate::graph::GraphError;
+use crate::verify::Report;
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error from elsewhere: of an engine.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of an export.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network or its weights: a tensor operation, a parameter, a file.
+    #[error(transparent)]
+    Models(#[from] drifting_models::Error),
+    /// The manifest contradicts itself.
+    #[error(transparent)]
+    Manifest(#[from] drifting_spec::ManifestError),
+    /// Weights and configuration do not make a graph, or a file holds another one.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The manifest describes another generator than the one at hand.
+    #[error("the manifest describes another generator than the one at hand: {manifest} instead of {generator}")]
+    OtherGenerator {
+        /// Settings in the manifest.
+        manifest: String,
+        /// Settings of the generator.
+        generator: String,
+    },
+    /// The engines that should verify the model cannot be had.
+    #[error("no engine to verify the export with: {0}")]
+    Engine(BoxError),
+    /// The exported model does not do what the generator does.
+    #[error("the export failed its verification: {}", .0.failures.join("; "))]
+    Verification(Box<Report>),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Models(error.into())
+    }
+}

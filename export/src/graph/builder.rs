@@ -1,0 +1,226 @@
+//! Inputs, parameters, constants and nodes become a graph.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{DType, Data, Dim, Graph, GraphError, Result, Shape, Value};
+use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// What follows the name of a parameter that is stored with rows and columns exchanged.
+pub const TRANSPOSED: &str = ".transposed";
+
+/// How a parameter is stored in the graph. Its numbers are never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As it is.
+    Same,
+    /// A matrix `[out, in]` as `[in, out]`, ready for MatMul; its name gets the ending [`TRANSPOSED`].
+    Transposed,
+    /// All dimensions but the last become one: `[tables, codes, width]` as `[tables * codes, width]`.
+    Rows,
+}
+
+/// A graph under construction.
+#[derive(Debug)]
+pub struct Builder {
+    state: RefCell<State>,
+    batch: &'static str,
+}
+
+#[derive(Debug)]
+struct State {
+    graph: GraphProto,
+    parameters: BTreeMap<String, Data>,
+    constants: BTreeMap<Data, Value>,
+    names: BTreeSet<String>,
+}
+
+impl Builder {
+    /// An empty graph that may use `parameters`; `batch` is the name of the symbolic dimension.
+    #[must_use]
+    pub fn new(name: &str, batch: &'static str, parameters: BTreeMap<String, Data>) -> Self {
+        let graph = GraphProto { name: name.into(), ..Default::default() };
+        let state = State { graph, parameters, constants: BTreeMap::new(), names: BTreeSet::new() };
+        Self { state: RefCell::new(state), batch }
+    }
+
+    /// The scope of the whole network.
+    #[must_use]
+    pub fn root(&self) -> Scope<'_> {
+        Scope { builder: self, path: String::new() }
+    }
+
+    /// Adds an input.
+    #[must_use]
+    pub fn input(&self, name: &str, dtype: DType, shape: Shape) -> Value {
+        let value = self.value(name.into(), dtype, shape);
+        let info = self.info(&value);
+        self.state.borrow_mut().graph.input.push(info);
+        value
+    }
+
+    /// Ends the building: `value` becomes the output `name`.
+    ///
+    /// # Errors
+    /// A value that no node makes, or a parameter that no node uses.
+    pub fn finish(self, name: &str, value: &Value) -> Result<Graph> {
+        let output = self.info(&Value { name: name.into(), ..value.clone() });
+        let State { mut graph, parameters, .. } = self.state.into_inner();
+        if let Some(unused) = parameters.keys().next() {
+            let problem = "this weight belongs to no part of the network; do weights and configuration match?";
+            return Err(GraphError::new(unused, problem));
+        }
+        let mut made = false;
+        for node in &mut graph.node {
+            for place in node.output.iter_mut().filter(|place| **place == value.name) {
+                made = true;
+                *place = name.into();
+            }
+            for place in node.input.iter_mut().filter(|place| **place == value.name) {
+                *place = name.into();
+            }
+        }
+        if !made {
+            return Err(GraphError::new(&value.name, "cannot be the output, since no node makes it"));
+        }
+        graph.value_info.retain(|info| info.name != value.name);
+        graph.output.push(output);
+        Ok(Graph(graph))
+    }
+
+    /// A value under `wish`, or under the first free of `wish_1`, `wish_2`, ...
+    fn value(&self, wish: String, dtype: DType, shape: Shape) -> Value {
+        let names = &mut self.state.borrow_mut().names;
+        let free = |name: &String| !names.contains(name);
+        let name = if free(&wish) { Some(wish) } else { (1..).map(|i| format!("{wish}_{i}")).find(free) };
+        let name = name.unwrap_or_default();
+        names.insert(name.clone());
+        Value { name, dtype, shape }
+    }
+
+    fn info(&self, value: &Value) -> ValueInfoProto {
+        let dims = value.shape.dims().iter().map(|dim| match dim {
+            Dim::Batch => DimValue::DimParam(self.batch.into()),
+            Dim::Size(size) => DimValue::DimValue(*size as i64),
+        });
+        proto::value_info(&value.name, value.dtype.proto(), dims)
+    }
+
+    fn initializer(&self, name: String, data: Data) -> Value {
+        let value = self.value(name, data.dtype, Shape::fixed(&data.dims));
+        let tensor = TensorProto {
+            name: value.name.clone(),
+            data_type: data.dtype.proto().into(),
+            dims: data.dims.iter().map(|&size| size as i64).collect(),
+            raw_data: data.bytes,
+        };
+        self.state.borrow_mut().graph.initializer.push(tensor);
+        value
+    }
+}
+
+/// A part of the network: adds nodes and parameters to the graph under the part's name.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    builder: &'a Builder,
+    path: String,
+}
+
+impl Scope<'_> {
+    /// The part `name` of this one.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Self {
+        Self { path: self.full_name(name), ..self.clone() }
+    }
+
+    pub(super) fn full_name(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The parameter `name` of shape `dims`, stored in `layout`. Each parameter is taken once.
+    ///
+    /// # Errors
+    /// It is not there, or has another shape.
+    pub fn parameter(&self, name: &str, dims: &[usize], layout: Layout) -> Result<Value> {
+        let mut name = self.full_name(name);
+        let Some(mut data) = self.builder.state.borrow_mut().parameters.remove(&name) else {
+            return Err(GraphError::new(name, format!("this weight is missing (expected shape {dims:?})")));
+        };
+        if data.dims != dims {
+            return Err(GraphError::new(name, format!("this weight has shape {:?}, expected {dims:?}", data.dims)));
+        }
+        match layout {
+            Layout::Same => {}
+            Layout::Transposed => {
+                data = data.transposed();
+                name.push_str(TRANSPOSED);
+            }
+            Layout::Rows => {
+                let width = dims.last().copied().unwrap_or(1);
+                data.dims = vec![dims.iter().rev().skip(1).product(), width];
+            }
+        }
+        Ok(self.builder.initializer(name, data))
+    }
+
+    /// A constant that is no parameter; equal constants are stored once, under the name of the first.
+    #[must_use]
+    pub fn constant(&self, name: &str, data: Data) -> Value {
+        let known = self.builder.state.borrow().constants.get(&data).cloned();
+        known.unwrap_or_else(|| {
+            let value = self.builder.initializer(name.into(), data.clone());
+            self.builder.state.borrow_mut().constants.insert(data, value.clone());
+            value
+        })
+    }
+
+    /// A number.
+    #[must_use]
+    pub fn scalar(&self, value: f32) -> Value {
+        self.constant(&format!("constant.{value:e}"), Data::scalar(value))
+    }
+
+    /// A list of integers: a shape, axes, offsets.
+    #[must_use]
+    pub fn integers(&self, values: &[i64]) -> Value {
+        let text: Vec<_> = values.iter().map(ToString::to_string).collect();
+        self.constant(&format!("constant.{}", text.join(",")), Data::integers(values))
+    }
+
+    /// Adds a node with one result.
+    pub(super) fn node(&self, op: &str, inputs: &[&Value], attributes: Vec<AttributeProto>, shape: &Shape) -> Value {
+        let [output] = self.node_with(op, inputs, attributes, shape);
+        output
+    }
+
+    /// Adds a node with `N` results of one shape. Their element type is that of the first input, for every operator
+    /// offered here.
+    pub(super) fn node_with<const N: usize>(
+        &self,
+        op: &str,
+        inputs: &[&Value],
+        attributes: Vec<AttributeProto>,
+        shape: &Shape,
+    ) -> [Value; N] {
+        let dtype = inputs.first().map_or(DType::F32, |input| input.dtype);
+        let outputs = std::array::from_fn(|_| self.builder.value(self.full_name(op), dtype, shape.clone()));
+        self.push(op, inputs, attributes, &outputs);
+        outputs
+    }
+
+    /// The node bears the name of its first output.
+    fn push(&self, op: &str, inputs: &[&Value], attribute: Vec<AttributeProto>, outputs: &[Value]) {
+        let node = NodeProto {
+            name: outputs.first().map(|value| value.name.clone()).unwrap_or_default(),
+            op_type: op.into(),
+            input: inputs.iter().map(|value| value.name.clone()).collect(),
+            output: outputs.iter().map(|value| value.name.clone()).collect(),
+            attribute,
+            domain: String::new(),
+        };
+        let infos = outputs.iter().map(|value| self.builder.info(value));
+        let graph = &mut self.builder.state.borrow_mut().graph;
+        graph.node.push(node);
+        graph.value_info.extend(infos);
+    }
+}

@@ -1,0 +1,161 @@
+//! The checker: what a finished model must satisfy, whoever wrote it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{GraphError, IR_VERSION, OPSET, Result};
+use crate::proto::{self, DataType, DimValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// The operators that every engine runs correctly, with the element types of their inputs.
+///
+/// `T` is the type of the first input and of all outputs, `i` is a 64-bit integer; the last letter stands for any
+/// further inputs.
+const OPERATORS: [(&str, &str); 20] = [
+    ("Add", "TT"),
+    ("Clip", "TT"),
+    ("Concat", "TT"),
+    ("Cos", "T"),
+    ("Div", "TT"),
+    ("Gather", "Ti"),
+    ("MatMul", "TT"),
+    ("Mul", "TT"),
+    ("Pow", "TT"),
+    ("ReduceMean", "T"),
+    ("ReduceSum", "Ti"),
+    ("Reshape", "Ti"),
+    ("Sigmoid", "T"),
+    ("Sin", "T"),
+    ("Slice", "Tiii"),
+    ("Softmax", "T"),
+    ("Split", "Ti"),
+    ("Sqrt", "T"),
+    ("Sub", "TT"),
+    ("Transpose", "T"),
+];
+
+/// Checks a model: version and operator set, names used once, every input of a node defined before it, operators and
+/// element types, initializers as long as their shape says, nothing unused, inputs and outputs typed.
+///
+/// # Errors
+/// Names the first thing that is wrong.
+pub fn check(model: &[u8]) -> Result<()> {
+    check_model(&proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?)
+}
+
+pub(super) fn check_model(model: &ModelProto) -> Result<()> {
+    let graph = header(model)?;
+    let mut types = BTreeMap::new();
+    for input in &graph.input {
+        define(&mut types, &input.name, value_type(input)?)?;
+    }
+    for tensor in &graph.initializer {
+        define(&mut types, &tensor.name, tensor_type(tensor)?)?;
+    }
+    let mut nodes = BTreeSet::new();
+    for node in &graph.node {
+        if !nodes.insert(&node.name) {
+            return Err(GraphError::new(&node.name, "two nodes bear this name"));
+        }
+        let result = node_type(node, &types)?;
+        for output in &node.output {
+            define(&mut types, output, result)?;
+        }
+    }
+    declared(graph, &types)?;
+    used(graph, &types)
+}
+
+fn header(model: &ModelProto) -> Result<&GraphProto> {
+    if model.ir_version != IR_VERSION {
+        let problem = format!("IR version {}, expected {IR_VERSION}", model.ir_version);
+        return Err(GraphError::new("model", problem));
+    }
+    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version)).collect();
+    if opsets != [("", OPSET)] {
+        return Err(GraphError::new(
+            "model",
+            format!("operator sets {opsets:?}, expected only {OPSET} of ONNX itself"),
+        ));
+    }
+    let graph = model.graph.as_ref().ok_or_else(|| GraphError::new("model", "holds no graph"))?;
+    if graph.output.is_empty() { Err(GraphError::new(&graph.name, "has no output")) } else { Ok(graph) }
+}
+
+fn define<'a>(types: &mut BTreeMap<&'a str, DataType>, name: &'a str, dtype: DataType) -> Result<()> {
+    match types.insert(name, dtype) {
+        None if !name.is_empty() => Ok(()),
+        None => Err(GraphError::new("a value", "has no name")),
+        Some(_) => Err(GraphError::new(name, "two values bear this name")),
+    }
+}
+
+/// The type of an input or output; its first dimension must be the batch.
+fn value_type(info: &ValueInfoProto) -> Result<DataType> {
+    let (dtype, dims) = proto::tensor_type(info).ok_or_else(|| GraphError::new(&info.name, "has no tensor type"))?;
+    match dims.as_slice() {
+        [DimValue::DimParam(_), sizes @ ..] if sizes.iter().all(|size| matches!(size, DimValue::DimValue(1..))) => {
+            Ok(dtype)
+        }
+        _ => Err(GraphError::new(&info.name, "its shape must be a symbolic batch followed by fixed sizes")),
+    }
+}
+
+fn tensor_type(tensor: &TensorProto) -> Result<DataType> {
+    let size = match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => 4,
+        Ok(DataType::Int64) => 8,
+        _ => return Err(GraphError::new(&tensor.name, format!("element type {} is not used here", tensor.data_type))),
+    };
+    let elements = tensor.dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(usize::try_from(dim).ok()?));
+    if elements.and_then(|elements| elements.checked_mul(size)) != Some(tensor.raw_data.len()) {
+        let problem = format!("{} bytes of data for shape {:?}", tensor.raw_data.len(), tensor.dims);
+        return Err(GraphError::new(&tensor.name, problem));
+    }
+    Ok(if size == 4 { DataType::Float } else { DataType::Int64 })
+}
+
+fn node_type(node: &NodeProto, types: &BTreeMap<&str, DataType>) -> Result<DataType> {
+    let error = |problem: String| GraphError::new(&node.name, problem);
+    let known = OPERATORS.iter().find(|(op, _)| *op == node.op_type && node.domain.is_empty());
+    let Some((_, inputs)) = known else {
+        return Err(error(format!("operator {}{} is not one that all engines run", node.domain, node.op_type)));
+    };
+    let found = node.input.iter().map(|input| {
+        let dtype = types.get(input.as_str()).copied();
+        dtype.ok_or_else(|| error(format!("its input {input:?} is defined by nothing before it")))
+    });
+    let found: Vec<_> = found.collect::<Result<_>>()?;
+    let variadic = node.op_type == "Concat";
+    let Some(&first) = found.first().filter(|_| found.len() == inputs.len() || variadic) else {
+        return Err(error(format!("has {} inputs, expected {}", found.len(), inputs.len())));
+    };
+    for (i, dtype) in found.iter().enumerate() {
+        let expected = if inputs.as_bytes().get(i) == Some(&b'i') { DataType::Int64 } else { first };
+        if *dtype != expected {
+            return Err(error(format!("input {i} is {dtype:?}, expected {expected:?}")));
+        }
+    }
+    if node.output.is_empty() { Err(error("has no output".into())) } else { Ok(first) }
+}
+
+/// What the graph says about its values must agree with what the nodes make.
+fn declared(graph: &GraphProto, types: &BTreeMap<&str, DataType>) -> Result<()> {
+    for output in &graph.output {
+        value_type(output)?;
+    }
+    for info in graph.output.iter().chain(&graph.value_info) {
+        let declared = proto::tensor_type(info).map(|(dtype, _)| dtype);
+        if declared.is_none() || declared != types.get(info.name.as_str()).copied() {
+            return Err(GraphError::new(&info.name, "is declared with a type that no node gives it"));
+        }
+    }
+    Ok(())
+}
+
+fn used(graph: &GraphProto, types: &BTreeMap<&str, DataType>) -> Result<()> {
+    let inputs = graph.node.iter().flat_map(|node| &node.input).map(String::as_str);
+    let used: BTreeSet<_> = inputs.chain(graph.output.iter().map(|output| output.name.as_str())).collect();
+    match types.keys().find(|name| !used.contains(*name)) {
+        Some(unused) => Err(GraphError::new(*unused, "is used by nothing")),
+        None => Ok(()),
+    }
+}

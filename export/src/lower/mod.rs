@@ -1,0 +1,9 @@
+//! Networks as graphs, one file per network.
+
+mod attention;
+mod conditioning;
+mod generator;
+mod layers;
+mod rotary;
+
+pub(crate) use generator::generator;

@@ -1,0 +1,78 @@
+//! One transformer block with adaLN-zero (paper appendix A.2).
+
+use candle_core::{DType, Tensor};
+use drifting_spec::{GeneratorConfig, QkNorm};
+
+use crate::Result;
+use crate::nn::{Builder, Init, Linear, ModulatedNorm};
+use crate::ops::{self, Attention, Modulation, Rotation};
+
+/// x += gate * attention(norm(x)); x += gate * SwiGLU(norm(x)), both norms and gates modulated by the condition.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    hidden: usize,
+    modulation: Linear,
+    norms: [ModulatedNorm; 2],
+    qkv: Linear,
+    gains: [Tensor; 2],
+    attention: Attention,
+    attention_out: Linear,
+    mlp: Swiglu,
+}
+
+impl Block {
+    pub(super) fn new(builder: &Builder, config: &GeneratorConfig) -> Result<Self> {
+        let hidden = config.hidden;
+        let norm = |name| ModulatedNorm::new(&builder.part(name), config.norm, hidden, config.norm_affine);
+        let attention = builder.part("attn");
+        let gain = |name: &str| match config.qk_norm {
+            QkNorm::Rms => attention.part(name).param("weight", &[config.head_dim()], Init::Ones),
+            QkNorm::L2 | QkNorm::Off => Ok(Tensor::ones(config.head_dim(), DType::F32, builder.device())?),
+        };
+        Ok(Self {
+            hidden,
+            modulation: Linear::new(&builder.part("modulation"), hidden, 6 * hidden, Init::Zeros)?,
+            norms: [norm("norm1")?, norm("norm2")?],
+            qkv: Linear::new(&attention.part("qkv"), hidden, 3 * hidden, Init::Xavier)?,
+            gains: [gain("q_norm")?, gain("k_norm")?],
+            attention_out: Linear::new(&attention.part("out"), hidden, hidden, Init::Xavier)?,
+            attention: Attention { heads: config.heads, qk_norm: config.qk_norm, rotation: Rotation::of(config) },
+            mlp: Swiglu::new(&builder.part("mlp"), hidden, config.mlp_inner())?,
+        })
+    }
+
+    /// x `[batch, tokens, hidden]`, condition `[batch, hidden]` after SiLU.
+    pub(super) fn forward(&self, x: &Tensor, condition: &Tensor) -> Result<Tensor> {
+        // Columns: shift, scale, gate of the attention, then of the MLP.
+        let modulation = self.modulation.forward(condition)?;
+        let column = |i: usize| i * self.hidden;
+        let normed = self.norms[0].forward(x, &modulation, Modulation { shift: column(0), scale: column(1) })?;
+        let gains = Tensor::stack(&self.gains, 0)?;
+        let mixed = ops::attention(&self.qkv.forward(&normed)?, &gains, &self.attention)?;
+        let x = ops::gated_add(x, &self.attention_out.forward(&mixed)?, &modulation, column(2))?;
+        let normed = self.norms[1].forward(&x, &modulation, Modulation { shift: column(3), scale: column(4) })?;
+        Ok(ops::gated_add(&x, &self.mlp.forward(&normed)?, &modulation, column(5))?)
+    }
+}
+
+/// (SiLU(x W1 + b1) * (x W3 + b3)) W2 + b2.
+#[derive(Clone, Debug)]
+struct Swiglu {
+    gate: Linear,
+    value: Linear,
+    out: Linear,
+}
+
+impl Swiglu {
+    fn new(builder: &Builder, hidden: usize, inner: usize) -> Result<Self> {
+        Ok(Self {
+            gate: Linear::new(&builder.part("gate"), hidden, inner, Init::Xavier)?,
+            value: Linear::new(&builder.part("value"), hidden, inner, Init::Xavier)?,
+            out: Linear::new(&builder.part("out"), inner, hidden, Init::Xavier)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.out.forward(&ops::swiglu(&self.gate.forward(x)?, &self.value.forward(x)?)?)
+    }
+}

@@ -1,0 +1,32 @@
+//! The linear layer.
+
+use candle_core::Tensor;
+
+use super::{Builder, Init};
+use crate::{Result, ops};
+
+/// y = x W^T + b.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Parameters `weight` `[out, in]` and `bias` `[out]`, the bias zero at the start.
+    ///
+    /// # Errors
+    /// As [`Builder::param`].
+    pub fn new(builder: &Builder, inner: usize, out: usize, init: Init) -> Result<Self> {
+        let weight = builder.param("weight", &[out, inner], init)?;
+        Ok(Self { weight, bias: builder.param("bias", &[out], Init::Zeros)? })
+    }
+
+    /// Maps x `[.., in]` to `[.., out]`.
+    ///
+    /// # Errors
+    /// An input of another width.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(x, &self.weight, &self.bias)?)
+    }
+}

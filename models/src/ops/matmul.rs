@@ -1,0 +1,114 @@
+//! Matrix products on plain slices.
+
+/// A matrix in a slice: element (row, column) is at `row * row_stride + column * column_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix.
+    ///
+    /// # Panics
+    /// Fewer values than rows * columns: a mistake of the caller's, never of the data.
+    #[must_use]
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// A matrix whose rows begin `row_stride` values apart.
+    ///
+    /// # Panics
+    /// Fewer values than the last element needs.
+    #[must_use]
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let needed = if rows * columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
+        assert!(values.len() >= needed, "a matrix of {rows}x{columns} in {} values", values.len());
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// The transposed view.
+    #[must_use]
+    pub fn t(self) -> Self {
+        let Self { values, rows, columns, row_stride, column_stride } = self;
+        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+}
+
+/// Who computes a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread.
+    One,
+    /// All threads of the pool.
+    All,
+}
+
+/// `out` (row-major) = `scale` * a b.
+///
+/// # Panics
+/// Shapes that do not fit each other: a mistake of the caller's, never of the data.
+pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Threads) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert!(b.rows == k && out.len() == m * n, "{m}x{k} times {}x{n} into {} values", b.rows, out.len());
+    let parallelism = match threads {
+        Threads::One => gemm::Parallelism::None,
+        Threads::All => gemm::Parallelism::Rayon(0),
+    };
+    // SAFETY: `Matrix` is checked at its creation to hold its last element, so every address that gemm reads is inside
+    // `values`; `out` holds m * n values, checked above, and is borrowed exclusively.
+    #[allow(unsafe_code, reason = "gemm's only interface takes pointers")]
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            0.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_views_are_right() {
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let b = [1.0, 0.0, 2.0, 1.0, 0.0, 1.0];
+        let mut out = [0.0; 4];
+        matmul(&mut out, Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2), 1.0, Threads::One);
+        assert_eq!(out, [5.0, 5.0, 14.0, 11.0]);
+        let transposed = Matrix::new(&b, 2, 3).t();
+        matmul(&mut out, Matrix::new(&a, 2, 3), transposed, 2.0, Threads::All);
+        assert_eq!(out, [14.0, 8.0, 32.0, 20.0]);
+        let first_columns = Matrix::strided(&a, 2, 2, 3);
+        matmul(&mut out, first_columns, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), 1.0, Threads::One);
+        assert_eq!(out, [1.0, 2.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a matrix of 2x3 in 5 values")]
+    fn a_short_slice_is_refused() {
+        let _ = Matrix::new(&[0.0; 5], 2, 3);
+    }
+}

@@ -1,0 +1,238 @@
+//! RMSNorm and LayerNorm with learned gain and adaLN modulation in one pass.
+
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use drifting_spec::Norm;
+use rayon::prelude::*;
+
+use super::linear::column_sums;
+use super::storage::{Values, slice};
+use super::{EPSILON, simd};
+
+/// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Modulation {
+    /// First column of the shift.
+    pub shift: usize,
+    /// First column of the scale.
+    pub scale: usize,
+}
+
+/// affine(normalised x) * (1 + scale) + shift over the last dimension.
+///
+/// Shapes: x `[batch, tokens, hidden]`, affine `[1, hidden]` (gain) or `[2, hidden]` (gain, bias), modulation
+/// `[batch, width]`, whose row is shared by all tokens of an image.
+///
+/// # Errors
+/// Shapes that do not fit each other.
+pub fn norm(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, columns: Modulation) -> Result<Tensor> {
+    let (batch, _, hidden) = x.dims3()?;
+    let ((parts, affine_width), (rows, width)) = (affine.dims2()?, modulation.dims2()?);
+    let fits = columns.shift.max(columns.scale) + hidden <= width;
+    if !(1..=2).contains(&parts) || affine_width != hidden || rows != batch || !fits {
+        candle_core::bail!("norm of {:?}: affine {:?}, modulation {:?}", x.dims(), affine.dims(), modulation.dims());
+    }
+    if x.device().is_cpu() {
+        let (affine, modulation) = (affine.contiguous()?, modulation.contiguous()?);
+        x.contiguous()?.apply_op3(&affine, &modulation, ModulatedNorm { kind, columns })
+    } else {
+        plain(kind, x, affine, modulation, columns)
+    }
+}
+
+fn plain(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, columns: Modulation) -> Result<Tensor> {
+    let hidden = x.dim(2)?;
+    let x = x.to_dtype(DType::F32)?;
+    let centred = match kind {
+        Norm::Rms => x,
+        Norm::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+    };
+    let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(EPSILON))?.sqrt()?;
+    let mut y = centred.broadcast_div(&deviation)?.broadcast_mul(&affine.get(0)?)?;
+    if affine.dim(0)? == 2 {
+        y = y.broadcast_add(&affine.get(1)?)?;
+    }
+    let row = |offset| modulation.narrow(1, offset, hidden)?.unsqueeze(1);
+    y.broadcast_mul(&(row(columns.scale)? + 1.0)?)?.broadcast_add(&row(columns.shift)?)
+}
+
+struct ModulatedNorm {
+    kind: Norm,
+    columns: Modulation,
+}
+
+impl ModulatedNorm {
+    /// Mean to subtract and factor to multiply with: the normalised x is (x - mean) * factor.
+    #[inline(always)]
+    fn statistics(&self, x: &[f32]) -> (f32, f32) {
+        let width = x.len() as f32;
+        let mean = match self.kind {
+            Norm::Rms => 0.0,
+            Norm::Layer => simd::sum(x) / width,
+        };
+        // Two passes: the mean of squares minus the square of the mean would cancel.
+        let mut lanes = [0.0f32; simd::LANES];
+        for chunk in x.chunks(simd::LANES) {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane += (x - mean) * (x - mean);
+            }
+        }
+        (mean, 1.0 / (lanes.iter().sum::<f32>() / width + EPSILON).sqrt())
+    }
+}
+
+impl CustomOp3 for ModulatedNorm {
+    fn name(&self) -> &'static str {
+        "modulated-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        affine: &CpuStorage,
+        affine_layout: &Layout,
+        modulation: &CpuStorage,
+        modulation_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (_, tokens, hidden) = x_layout.shape().dims3()?;
+        let width = modulation_layout.dims()[1];
+        let (x, affine) = (slice(x, x_layout)?, slice(affine, affine_layout)?);
+        let (gain, bias) = affine.split_at(hidden);
+        let modulation = slice(modulation, modulation_layout)?;
+        let image = tokens * hidden;
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(modulation.par_chunks(width)).for_each(
+            |((out, x), modulation)| {
+                let shift = &modulation[self.columns.shift..][..hidden];
+                let scale = &modulation[self.columns.scale..][..hidden];
+                simd::dispatch(|| {
+                    // y = normalised * factor + offset, the same for all tokens of the image.
+                    let factor: Vec<f32> = gain.iter().zip(scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
+                    let mut offset = shift.to_vec();
+                    offset
+                        .iter_mut()
+                        .zip(bias)
+                        .zip(scale)
+                        .for_each(|((offset, bias), scale)| *offset += bias * (1.0 + scale));
+                    for (out, x) in out.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
+                        let (mean, inverse) = self.statistics(x);
+                        for (((out, x), factor), offset) in out.iter_mut().zip(x).zip(&factor).zip(&offset) {
+                            *out = (x - mean) * inverse * factor + offset;
+                        }
+                    }
+                });
+            },
+        );
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        modulation: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let (batch, tokens, hidden) = x.dims3()?;
+        let ((parts, _), width) = (affine.dims2()?, modulation.dim(1)?);
+        let (x_values, affine_values) = (Values::of(x)?, Values::of(affine)?);
+        let (modulation_values, dy) = (Values::of(modulation)?, Values::of(&grad)?);
+        let affine_values: &[f32] = &affine_values;
+        let image = tokens * hidden;
+        let mut x_grad = vec![0.0; x_values.len()];
+        let mut modulation_grad = vec![0.0; modulation_values.len()];
+        let mut affine_grad = vec![0.0; batch * parts * hidden];
+        let images = x_values.par_chunks(image).zip(dy.par_chunks(image)).zip(modulation_values.par_chunks(width));
+        x_grad
+            .par_chunks_mut(image)
+            .zip(modulation_grad.par_chunks_mut(width).zip(affine_grad.par_chunks_mut(parts * hidden)))
+            .zip(images)
+            .for_each(|((dx, (modulation_grad, affine_grad)), ((x, dy), modulation))| {
+                let image = Image { x, dy, affine: affine_values, scale: &modulation[self.columns.scale..][..hidden] };
+                simd::dispatch(|| self.backward(&image, dx, modulation_grad, affine_grad));
+            });
+        let device = x.device();
+        Ok((
+            Some(Tensor::from_vec(x_grad, x.shape(), device)?),
+            Some(Tensor::from_vec(column_sums(&affine_grad, parts * hidden), affine.shape(), device)?),
+            Some(Tensor::from_vec(modulation_grad, modulation.shape(), device)?),
+        ))
+    }
+}
+
+/// What the backward pass of one image reads.
+struct Image<'a> {
+    x: &'a [f32],
+    dy: &'a [f32],
+    affine: &'a [f32],
+    scale: &'a [f32],
+}
+
+impl ModulatedNorm {
+    #[inline(always)]
+    fn backward(&self, image: &Image<'_>, dx: &mut [f32], modulation_grad: &mut [f32], affine_grad: &mut [f32]) {
+        let hidden = image.scale.len();
+        let (gain, bias) = image.affine.split_at(hidden);
+        let factor: Vec<f32> = gain.iter().zip(image.scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
+        // Sums over the tokens of dy and of dy times the normalised x, from which every other gradient follows.
+        let (mut dy_sum, mut product_sum) = (vec![0.0; hidden], vec![0.0; hidden]);
+        let mut normalised = vec![0.0; hidden];
+        let rows = image.x.chunks_exact(hidden).zip(image.dy.chunks_exact(hidden)).zip(dx.chunks_exact_mut(hidden));
+        for ((x, dy), dx) in rows {
+            let (mean, inverse) = self.statistics(x);
+            for i in 0..hidden {
+                normalised[i] = (x[i] - mean) * inverse;
+                dy_sum[i] += dy[i];
+                product_sum[i] += dy[i] * normalised[i];
+                dx[i] = dy[i] * factor[i];
+            }
+            let along = simd::dot(dx, &normalised) / hidden as f32;
+            let centre = match self.kind {
+                Norm::Rms => 0.0,
+                Norm::Layer => simd::sum(dx) / hidden as f32,
+            };
+            for i in 0..hidden {
+                dx[i] = inverse * (dx[i] - centre - normalised[i] * along);
+            }
+        }
+        for i in 0..hidden {
+            modulation_grad[self.columns.shift + i] = dy_sum[i];
+            modulation_grad[self.columns.scale + i] = product_sum[i] * gain[i];
+            affine_grad[i] = product_sum[i] * (1.0 + image.scale[i]);
+        }
+        for i in 0..bias.len() {
+            modulation_grad[self.columns.scale + i] += dy_sum[i] * bias[i];
+            affine_grad[hidden + i] = dy_sum[i] * (1.0 + image.scale[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{agrees, random};
+    use super::*;
+
+    #[test]
+    fn agrees_with_plain_operations() {
+        let columns = Modulation { shift: 3, scale: 25 };
+        for kind in [Norm::Rms, Norm::Layer] {
+            for parts in [1, 2] {
+                let inputs = [random("x", &[2, 3, 21]), random("affine", &[parts, 21]), random("modulation", &[2, 46])];
+                agrees(
+                    &inputs,
+                    |t| norm(kind, &t[0], &t[1], &t[2], columns),
+                    |t| plain(kind, &t[0], &t[1], &t[2], columns),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let (x, affine) = (random("x", &[2, 3, 4]), random("affine", &[1, 4]));
+        let past_the_end = Modulation { shift: 0, scale: 5 };
+        assert!(norm(Norm::Rms, &x, &affine, &random("modulation", &[2, 8]), past_the_end).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! What every request passes: it gets a number, a line in the log and, if it failed, its JSON body.
+
+use std::any::Any;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+use super::header_text;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Characters of a client's own request number that are kept.
+const MAX_ID: usize = 128;
+
+/// Numbers, times and logs a request, and writes the body of an error.
+pub(super) async fn trace(request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let id = request_id(request.headers().get(X_REQUEST_ID));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status().as_u16();
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
+        match error.status.is_server_error() {
+            true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),
+            false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.details.message),
+        }
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = error.render(&id);
+        response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
+    } else {
+        tracing::info!(%id, %method, path, status, ms, "answered");
+    }
+    response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
+    response
+}
+
+/// The client's own number if it can be printed, else a fresh one.
+fn request_id(given: Option<&HeaderValue>) -> String {
+    let given = given.and_then(|value| value.to_str().ok());
+    let printable = |id: &&str| !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+    given.filter(printable).map_or_else(|| format!("{:016x}", RandomState::new().hash_one("request")), str::to_owned)
+}
+
+/// A handler that panicked is an error like any other.
+pub(super) fn panicked(cause: Box<dyn Any + Send>) -> Response {
+    let text = cause.downcast::<String>().map(|text| *text);
+    let text = text.or_else(|cause| cause.downcast::<&str>().map(|text| text.to_string()));
+    let text = text.unwrap_or_else(|_| "no message".to_owned());
+    ApiError::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_bring_its_own_number() {
+        let id = |text: &'static str| request_id(Some(&HeaderValue::from_static(text)));
+        assert_eq!(id("abc-1"), "abc-1");
+        assert_ne!(id("two words"), "two words");
+        assert_eq!(id("").len(), 16);
+        assert_ne!(request_id(None), request_id(None));
+    }
+}

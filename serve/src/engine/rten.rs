@@ -1,0 +1,119 @@
+//! The pure-Rust engine rten. The only file that names it.
+
+use std::sync::Arc;
+
+use drifting_spec::{GeneratorConfig, Inputs, names};
+use rten::{Dimension, Model as Graph, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+
+use super::{Engine, EngineError, EngineInfo, check_inputs, check_interface, check_output, interface};
+use crate::model::Model;
+
+/// Version of rten that is compiled in.
+pub const VERSION: &str = "0.27.0";
+
+const NAME: &str = "rten";
+
+/// A generator in rten.
+pub(super) struct Rten {
+    graph: Graph,
+    inputs: Vec<NodeId>,
+    output: NodeId,
+    config: GeneratorConfig,
+    threads: Arc<ThreadPool>,
+    info: EngineInfo,
+}
+
+impl Rten {
+    /// Loads `model`; `fallback` says why another engine is not in use.
+    ///
+    /// # Errors
+    /// rten refuses the graph, or it does not fit the manifest.
+    pub(super) fn load(model: &Model, threads: usize, fallback: Option<String>) -> Result<Self, EngineError> {
+        let refused = |problem: String| EngineError::Load { engine: NAME, problem };
+        let graph = Graph::load(model.bytes.clone()).map_err(|error| refused(error.to_string()))?;
+        let config = model.manifest.generator.clone();
+        let outputs: Vec<String> = graph.output_ids().iter().filter_map(|&id| name_of(&graph, id)).collect();
+        check_interface(&config, &declared(&graph), &outputs)?;
+        let id = |name: &str| graph.node_id(name).map_err(|error| refused(error.to_string()));
+        let inputs = interface(&config).iter().map(|(name, _)| id(name)).collect::<Result<_, _>>()?;
+        let output = id(names::IMAGE)?;
+        let info = EngineInfo {
+            name: NAME,
+            version: VERSION.to_owned(),
+            provider: "rten-cpu",
+            threads,
+            library: None,
+            fallback,
+        };
+        let threads = Arc::new(ThreadPool::with_num_threads(threads));
+        Ok(Self { graph, inputs, output, config, threads, info })
+    }
+}
+
+fn name_of(graph: &Graph, id: NodeId) -> Option<String> {
+    graph.node_info(id)?.name().map(str::to_owned)
+}
+
+/// Inputs of the graph with their dimensions behind the batch.
+fn declared(graph: &Graph) -> Vec<(String, Vec<Option<usize>>)> {
+    let dimension = |dimension: &Dimension| match dimension {
+        Dimension::Fixed(size) => Some(*size),
+        Dimension::Symbolic(_) => None,
+    };
+    let input = |&id: &NodeId| {
+        let shape = graph.node_info(id)?.shape().unwrap_or_default();
+        Some((name_of(graph, id)?, shape.iter().skip(1).map(dimension).collect()))
+    };
+    graph.input_ids().iter().filter_map(input).collect()
+}
+
+impl Engine for Rten {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, EngineError> {
+        let failed = |problem: String| EngineError::Run { engine: NAME, problem };
+        check_inputs(NAME, &self.config, inputs)?;
+        let batch = inputs.batch();
+        let mut feed: Vec<(NodeId, ValueOrView)> = Vec::with_capacity(self.inputs.len());
+        for ((name, dimensions), &id) in interface(&self.config).iter().zip(&self.inputs) {
+            let shape: Vec<usize> = std::iter::once(batch).chain(dimensions.iter().copied()).collect();
+            let value = match *name {
+                names::NOISE => floats(&shape, &inputs.noise),
+                names::ALPHA => floats(&shape, &inputs.alpha),
+                names::STYLE => integers(&shape, &inputs.style),
+                _ => integers(&shape, &inputs.class),
+            };
+            feed.push((id, value.map_err(|problem| failed(format!("input {name:?}: {problem}")))?.into()));
+        }
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
+        let outputs = self.graph.run(feed, &[self.output], Some(options)).map_err(|error| failed(error.to_string()))?;
+        let image = outputs.into_iter().next().and_then(Value::into_tensor::<f32>);
+        let image = image.ok_or_else(|| failed(format!("output {:?} is not f32", names::IMAGE)))?.into_data();
+        check_output(&self.config, batch, image.len())?;
+        Ok(image)
+    }
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Result<Value, String> {
+    Value::from_shape(shape, values.to_vec()).map_err(|error| error.to_string())
+}
+
+/// rten computes with 32-bit integers where ONNX says 64.
+fn integers(shape: &[usize], values: &[i64]) -> Result<Value, String> {
+    let narrow = |&value: &i64| i32::try_from(value).map_err(|_| format!("{value} does not fit 32 bits"));
+    let values = values.iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
+    Value::from_shape(shape, values).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_locked_one() {
+        let lock = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"));
+        assert!(lock.contains(&format!("name = \"rten\"\nversion = \"{VERSION}\"")));
+    }
+}

@@ -1,0 +1,155 @@
+//! From settings to a server on a socket, and its orderly end.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use crate::api;
+use crate::engine::{self, EngineError, EngineInfo, EngineSettings};
+use crate::model::{Model, ModelError};
+use crate::service::{Limits, Service, ServiceError};
+
+/// How long the engine's thread is looked after at a time once the server has stopped.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Everything that a server needs to know.
+#[derive(Clone, Debug)]
+pub struct ServeSettings {
+    /// The model file that `drifting export` wrote.
+    pub model: PathBuf,
+    /// Where to listen; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// The engine and its threads.
+    pub engine: EngineSettings,
+    /// What one server does at most.
+    pub limits: Limits,
+    /// How long requests may take to finish once the server is told to stop.
+    pub shutdown_deadline: Duration,
+}
+
+/// A server that cannot start or did not end well, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not this machine's.
+    #[error("cannot listen on {address}: {}", explain(.source))]
+    Bind {
+        /// Where to listen.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The model file cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine cannot be loaded.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The model cannot be served.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The socket failed.
+    #[error("the server's socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// Requests were still running when the time to stop was up.
+    #[error("{images} images were still being made {} s after the server was told to stop; they were given up", deadline.as_secs_f32())]
+    Deadline {
+        /// Images that were given up.
+        images: usize,
+        /// The time that was given.
+        deadline: Duration,
+    },
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses this port; choose another one with --port".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied; ports below 1024 belong to the administrator".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A server that is ready: it listens, its model is loaded and warm.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Arc<Service>,
+    engine_thread: JoinHandle<()>,
+    deadline: Duration,
+}
+
+impl Server {
+    /// Takes the port, reads the model, loads it into the engine and runs it once in every batch size. Blocks for as
+    /// long as that takes; `notify` is told before ONNX Runtime is downloaded.
+    ///
+    /// # Errors
+    /// The port is taken, the model file is not usable, or the engine is not.
+    pub fn bind(settings: &ServeSettings, notify: &dyn Fn(&str)) -> Result<Self, ServeError> {
+        let bind = |source| ServeError::Bind { address: settings.address, source };
+        let listener = TcpListener::bind(settings.address).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let model = Model::open(&settings.model)?;
+        let engine = engine::open(&model, &settings.engine, notify)?;
+        let (service, engine_thread) = Service::start(&model, engine, settings.limits.clone())?;
+        tracing::info!(engine = %service.engine(), %address, model = %settings.model.display(), "ready");
+        Ok(Self { listener, address, service, engine_thread, deadline: settings.shutdown_deadline })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The engine in use.
+    #[must_use]
+    pub fn engine(&self) -> &EngineInfo {
+        self.service.engine()
+    }
+
+    /// Answers requests until `shutdown` is done; then takes no new ones and finishes those that run.
+    ///
+    /// # Errors
+    /// The socket fails, or requests are still running after the deadline.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+        let Self { listener, service, engine_thread, deadline, .. } = self;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (told, stopping) = oneshot::channel();
+        let draining = Arc::clone(&service);
+        let drain = async move {
+            shutdown.await;
+            draining.drain();
+            tracing::info!("told to stop; finishing what is running");
+            let _ = told.send(Instant::now() + deadline);
+        };
+        let serving = axum::serve(listener, api::router(Arc::clone(&service))).with_graceful_shutdown(drain);
+        let mut serving = std::pin::pin!(serving.into_future());
+        let end = tokio::select! {
+            // The sockets are closed before anybody could have told the server to stop.
+            result = &mut serving => return result.map_err(ServeError::Socket),
+            Ok(end) = stopping => end,
+        };
+        tokio::select! {
+            result = &mut serving => result?,
+            () = sleep_until(end) => {
+                let images = service.worker.busy();
+                return Err(ServeError::Deadline { images, deadline });
+            }
+        }
+        drop(service);
+        // A library's own threads must not outlive main: the process would end under their feet.
+        while !engine_thread.is_finished() && Instant::now() < end {
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(())
+    }
+}

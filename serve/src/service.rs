@@ -1,0 +1,163 @@
+//! A loaded model that answers requests: what every handler shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use drifting_spec::Manifest;
+use serde::Serialize;
+
+use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::model::Model;
+use crate::warmup;
+use crate::worker::{Worker, WorkerSettings};
+
+/// Numbers in one image above which a model is refused: an 8192 x 8192 grey image.
+const MAX_IMAGE_LEN: usize = 1 << 26;
+
+/// What one server does at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Images that one request may ask for.
+    pub max_images: usize,
+    /// Images that the engine computes at once.
+    pub max_batch: usize,
+    /// Images that may wait or be computed at a time, over all requests.
+    pub queue: usize,
+    /// After this time a request is given up.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_images: 64, max_batch: 8, queue: 256, request_timeout: Duration::from_secs(60) }
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), String> {
+        let Self { max_images, max_batch, queue, request_timeout } = self;
+        match () {
+            () if *max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
+            () if !(1..=1024).contains(max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
+            () if queue < max_images => Err(format!(
+                "queue is {queue}, less than the {max_images} images of one request, which could then never be served"
+            )),
+            () if *queue > u32::MAX as usize => Err(format!("queue is {queue}, more than {}", u32::MAX)),
+            () if request_timeout.is_zero() => Err("request_timeout is 0".to_owned()),
+            () => Ok(()),
+        }
+    }
+}
+
+/// A model that cannot be served, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The limits contradict each other.
+    #[error("limits: {0}")]
+    Limits(String),
+    /// The model's output is no image.
+    #[error(
+        "the model makes {0} channels; 1 (grey) and 3 (colour) can be served, latents need their decoder in the file"
+    )]
+    Channels(usize),
+    /// The model's images are too large.
+    #[error("the model makes images of {0} numbers; {MAX_IMAGE_LEN} can be served")]
+    Size(usize),
+    /// The engine fails at the first image.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The operating system refuses the engine's thread.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What `/info` tells about the model file.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ModelCard {
+    pub(crate) sha256: String,
+    pub(crate) bytes: usize,
+    pub(crate) manifest: Manifest,
+}
+
+/// A loaded model, its engine's thread and the limits of its use.
+#[derive(Debug)]
+pub struct Service {
+    pub(crate) model: ModelCard,
+    pub(crate) engine: EngineInfo,
+    pub(crate) limits: Limits,
+    pub(crate) batch_sizes: Vec<usize>,
+    pub(crate) worker: Worker,
+    draining: AtomicBool,
+}
+
+impl Service {
+    /// Warms `engine` up and gives it its thread, which ends once the service is dropped.
+    ///
+    /// # Errors
+    /// Limits that contradict each other, a model whose output is no image, an engine that fails at the first one.
+    pub fn start(
+        model: &Model,
+        mut engine: Box<dyn Engine>,
+        limits: Limits,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), ServiceError> {
+        limits.check().map_err(ServiceError::Limits)?;
+        let manifest = &model.manifest;
+        let image = manifest.generator.image;
+        if !matches!(image.channels, 1 | 3) {
+            return Err(ServiceError::Channels(image.channels));
+        }
+        if image.len() > MAX_IMAGE_LEN {
+            return Err(ServiceError::Size(image.len()));
+        }
+        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, limits.max_batch)?;
+        let info = engine.info().clone();
+        let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue };
+        let (worker, thread) =
+            Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
+        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.bytes.len(), manifest: manifest.clone() };
+        let draining = AtomicBool::new(false);
+        Ok((Arc::new(Self { model, engine: info, limits, batch_sizes, worker, draining }), thread))
+    }
+
+    /// The engine in use.
+    #[must_use]
+    pub fn engine(&self) -> &EngineInfo {
+        &self.engine
+    }
+
+    /// Refuses new images from now on; those that were taken are finished.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Gate, manifest};
+
+    fn start(channels: usize, limits: Limits) -> Result<Vec<usize>, String> {
+        let mut manifest = manifest();
+        manifest.generator.image.channels = channels;
+        let model = Model { manifest, bytes: Vec::new(), sha256: String::new() };
+        let started = Service::start(&model, Box::new(Gate::opened().engine()), limits);
+        started.map(|(service, _)| service.batch_sizes.clone()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_at_the_start() {
+        assert_eq!(start(1, Limits::default()).unwrap(), [1, 2, 4, 8]);
+        assert!(start(4, Limits::default()).unwrap_err().contains("4 channels"));
+        let refused = |limits| start(1, limits).unwrap_err();
+        assert!(refused(Limits { max_images: 0, ..Limits::default() }).contains("max_images"));
+        assert!(refused(Limits { max_batch: 0, ..Limits::default() }).contains("max_batch"));
+        assert!(refused(Limits { queue: 63, ..Limits::default() }).contains("queue is 63"));
+        assert!(refused(Limits { request_timeout: Duration::ZERO, ..Limits::default() }).contains("request_timeout"));
+    }
+}

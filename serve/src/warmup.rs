@@ -1,0 +1,90 @@
+//! The first runs of an engine: they warm it up and find the batch sizes that it may use.
+
+use drifting_spec::{Inputs, Manifest};
+
+use crate::engine::{Engine, EngineError};
+
+/// Powers of two up to `max_batch` in which every image comes out bit for bit as in a batch of one; 1 is always among
+/// them. Kernels that change with the batch size can move the last bits of a number, and then one in many pixels by
+/// one level: such sizes are left out, so that a seed gives the same bytes whoever shares its batch.
+///
+/// # Errors
+/// The engine cannot run a single image.
+pub(crate) fn batch_sizes(
+    engine: &mut dyn Engine,
+    manifest: &Manifest,
+    max_batch: usize,
+) -> Result<Vec<usize>, EngineError> {
+    let alone = [run(engine, manifest, &[0])?, run(engine, manifest, &[1])?];
+    let mut sizes = vec![1];
+    let powers = std::iter::successors(Some(2), |size: &usize| size.checked_mul(2));
+    for size in powers.take_while(|&size| size <= max_batch) {
+        let images: Vec<u64> = (0..size as u64).map(|number| number % 2).collect();
+        match run(engine, manifest, &images) {
+            Ok(together) if same_bits(&together, &alone) => sizes.push(size),
+            Ok(_) => tracing::info!(size, "this batch size moves the last bits of the images and is not used"),
+            Err(error) => tracing::warn!(size, %error, "this batch size does not run and is not used"),
+        }
+    }
+    Ok(sizes)
+}
+
+/// Runs images `indices` of seed 0; the index also chooses class and alpha.
+fn run(engine: &mut dyn Engine, manifest: &Manifest, indices: &[u64]) -> Result<Vec<f32>, EngineError> {
+    let mut inputs = Inputs::default();
+    for &index in indices {
+        let (class, alpha) = match index {
+            0 => (0, manifest.alpha.min),
+            _ => (manifest.generator.classes - 1, manifest.alpha.max),
+        };
+        inputs.push_seeded(&manifest.generator, 0, index, class, alpha);
+    }
+    engine.run(&inputs)
+}
+
+fn same_bits(together: &[f32], alone: &[Vec<f32>; 2]) -> bool {
+    let expected = alone.iter().flatten().cycle();
+    together.iter().zip(expected).all(|(found, expected)| found.to_bits() == expected.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineInfo;
+    use crate::testing::{info, manifest};
+
+    /// Moves the last bit in batches of `drifts`, fails in batches of `fails`.
+    struct Picky {
+        info: EngineInfo,
+        drifts: usize,
+        fails: usize,
+    }
+
+    impl Engine for Picky {
+        fn info(&self) -> &EngineInfo {
+            &self.info
+        }
+
+        fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, EngineError> {
+            let batch = inputs.batch();
+            if batch == self.fails {
+                return Err(EngineError::Run { engine: "test", problem: "too many".to_owned() });
+            }
+            let last = |value: f32| if batch == self.drifts { f32::from_bits(value.to_bits() ^ 1) } else { value };
+            Ok(inputs.noise.iter().map(|&value| last(value)).collect())
+        }
+    }
+
+    #[test]
+    fn sizes_that_change_an_image_or_fail_are_left_out() {
+        let sizes = |drifts, fails, max| {
+            let mut engine = Picky { info: info(), drifts, fails };
+            batch_sizes(&mut engine, &manifest(), max).map_err(|error| error.to_string())
+        };
+        assert_eq!(sizes(0, 0, 9).unwrap(), [1, 2, 4, 8]);
+        assert_eq!(sizes(4, 0, 8).unwrap(), [1, 2, 8]);
+        assert_eq!(sizes(2, 4, 8).unwrap(), [1, 8]);
+        assert_eq!(sizes(0, 0, 1).unwrap(), [1]);
+        assert!(sizes(0, 1, 8).unwrap_err().contains("too many"));
+    }
+}

@@ -1,0 +1,14 @@
+//! The server as its clients see it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "clippy only spares functions marked #[test]"
+)]
+
+mod api;
+mod client;
+mod engines;
+mod fixture;
+mod socket;

@@ -1,0 +1,85 @@
+//! A server on a real socket, from its settings to its end.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use drifting_serve::engine::{EngineChoice, EngineSettings};
+use drifting_serve::{Limits, ServeError, ServeSettings, Server};
+use tokio::sync::oneshot;
+
+use crate::fixture;
+
+fn settings(model: PathBuf) -> ServeSettings {
+    ServeSettings {
+        model,
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        engine: EngineSettings { choice: EngineChoice::Rten, threads: 2.try_into().ok(), ..EngineSettings::default() },
+        limits: Limits::default(),
+        shutdown_deadline: Duration::from_secs(10),
+    }
+}
+
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_answers_and_ends_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::bind(&settings(fixture::model_file(folder.path())), &|_| {}).unwrap();
+    let address = server.local_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async move {
+        let _ = stopped.await;
+    }));
+    let answer = tokio::task::spawn_blocking(move || ask(address, "POST /generate?class=3&seed=7")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("x-seed: 7"), "{answer}");
+    // A client that is being answered when the server is told to stop gets its answer.
+    let late = tokio::task::spawn_blocking(move || ask(address, "POST /generate?class=3&n=64"));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stop.send(()).unwrap();
+    assert!(late.await.unwrap().starts_with("HTTP/1.1 200 OK"));
+    running.await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_ends_cannot_hold_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = settings(fixture::model_file(folder.path()));
+    let hasty = ServeSettings { shutdown_deadline: Duration::from_millis(100), ..patient };
+    let server = Server::bind(&hasty, &|_| {}).unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async move {
+        let _ = stopped.await;
+    }));
+    stream.write_all(b"POST /generate?class=1 HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\nhalf").unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    stop.send(()).unwrap();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::Deadline { images: 0, .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = settings(fixture::model_file(folder.path()));
+    let first = Server::bind(&good, &|_| {}).unwrap();
+    let taken = ServeSettings { address: first.local_addr(), ..good.clone() };
+    let error = Server::bind(&taken, &|_| {}).unwrap_err().to_string();
+    assert!(error.contains("another program uses this port") && error.contains("127.0.0.1"), "{error}");
+
+    let absent = ServeSettings { model: folder.path().join("absent.onnx"), ..good.clone() };
+    assert!(Server::bind(&absent, &|_| {}).unwrap_err().to_string().contains("absent.onnx"));
+    let narrow = ServeSettings { limits: Limits { queue: 1, ..Limits::default() }, ..good };
+    assert!(Server::bind(&narrow, &|_| {}).unwrap_err().to_string().contains("queue is 1"));
+}

@@ -1,0 +1,176 @@
+//! `drifting serve`: arguments to settings, settings to a server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use drifting_serve::engine::{EngineChoice, EngineSettings};
+use drifting_serve::runtime::RuntimeSettings;
+use drifting_serve::{Limits, ServeSettings, Server};
+use tracing_subscriber::EnvFilter;
+
+/// Serve an exported model over HTTP, with a page to try it on.
+///
+/// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
+/// from ORT_DYLIB_PATH, else from the cache, else fetched once with pip (set DRIFTING_OFFLINE=1 to forbid that);
+/// `drifting doctor` tells which one is in use.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file that `drifting export` wrote
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+
+    /// Address to listen on; 0.0.0.0 lets other machines in
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    port: u16,
+
+    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust)
+    #[arg(long, value_name = "NAME", default_value_t)]
+    engine: EngineChoice,
+
+    /// Threads that compute one batch [default: all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Images computed at once; a smaller batch never waits to fill up
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_batch)]
+    max_batch: usize,
+
+    /// Images that one request may ask for
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_images)]
+    max_images: usize,
+
+    /// Images that may wait, over all requests; beyond them the answer is 429
+    #[arg(long, value_name = "N", default_value_t = Limits::default().queue)]
+    queue: usize,
+
+    /// Seconds after which a request is given up
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    timeout: Duration,
+
+    /// Seconds that running requests get once the server is told to stop
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    grace: Duration,
+
+    /// Write the log as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Args {
+    fn settings(&self) -> ServeSettings {
+        let Self { max_batch, max_images, queue, timeout, .. } = *self;
+        ServeSettings {
+            model: self.model.clone(),
+            address: SocketAddr::new(self.host, self.port),
+            engine: EngineSettings { choice: self.engine, threads: self.threads, runtime: RuntimeSettings::from_env() },
+            limits: Limits { max_images, max_batch, queue, request_timeout: timeout },
+            shutdown_deadline: self.grace,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    log(args.log_json);
+    serve(&args.settings())
+}
+
+/// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that was set up before stays.
+    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
+}
+
+/// Serves `settings` until Ctrl-C or SIGTERM, and prints where.
+pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
+    let server = Server::bind(settings, &|message| eprintln!("{message}"))?;
+    println!("Serving {} with {}", settings.model.display(), server.engine());
+    if let Some(reason) = &server.engine().fallback {
+        println!("(rten stands in: {reason})");
+    }
+    println!("Open http://{}/ (Ctrl-C stops)", server.local_addr());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let result = runtime.block_on(async {
+        let stop = stop_signal()?;
+        server.run(stop).await.map_err(anyhow::Error::from)
+    });
+    // Work that was given up must not hold the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Waits for Ctrl-C or, where there is one, SIGTERM. The handlers are in place when this function returns.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let handler = |kind| signal(kind).context("cannot listen to signals");
+        let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(async {
+            // Without a handler the server runs until it is killed.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
+        let command = Command::try_parse_from(["serve", "model.onnx"].iter().chain(flags));
+        command.map(|command| command.args.settings())
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let usual = settings(&[]).unwrap();
+        assert_eq!((usual.address.to_string().as_str(), usual.limits), ("127.0.0.1:8000", Limits::default()));
+        let flags = ["--host", "::1", "--port", "0", "--engine", "rten", "--threads", "2", "--timeout", "0.5"];
+        let chosen = settings(&flags).unwrap();
+        assert_eq!((chosen.address.to_string().as_str(), chosen.engine.choice), ("[::1]:0", EngineChoice::Rten));
+        assert_eq!(chosen.limits.request_timeout, Duration::from_millis(500));
+        assert_eq!(chosen.engine.threads.map(NonZeroUsize::get), Some(2));
+    }
+
+    #[test]
+    fn wrong_flags_say_what_is_right() {
+        let refused = |flags: &[&str]| settings(flags).unwrap_err().to_string();
+        assert!(refused(&["--engine", "ort"]).contains("auto, onnxruntime, rten"));
+        assert!(refused(&["--timeout", "-1"]).contains("--timeout"));
+        assert!(refused(&["--threads", "0"]).contains("--threads"));
+    }
+}

@@ -1,0 +1,78 @@
+//! From affinities to the drift V (method step 5, second half; paper Algorithm 2, eq. 8-11).
+
+use super::affinity::affinities;
+use super::batch::Columns;
+use super::matmul;
+use super::numeric::{inverse, sum};
+use super::problem::Problem;
+use super::scale::Units;
+use super::settings::{Coupling, DriftSettings, Kernel};
+
+/// V for every temperature, `[temperatures, Ng, D]`, of the features divided by `units.feature`.
+pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings) -> Vec<f32> {
+    let (columns, dim) = (problem.columns(), problem.dim());
+    let distances = problem.scaled_distances(units.distance, settings.mask_self_negatives.then_some(settings.mask));
+    let mut coefficients = Vec::with_capacity(settings.temperatures.len() * distances.len());
+    for &temperature in &settings.temperatures {
+        let mut weights = affinities(problem, &distances, temperature, settings);
+        match settings.coupling {
+            Coupling::Mmd => kernel_gradient(&mut weights, &distances, problem, temperature, settings),
+            Coupling::Joint | Coupling::Separate | Coupling::Split => couple(&mut weights, columns, settings),
+        }
+        coefficients.append(&mut weights);
+    }
+    let mut drifts = vec![0.0; coefficients.len() / columns.targets * dim];
+    matmul::product(&mut drifts, &coefficients, problem.targets(), columns.targets);
+    let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(columns.targets));
+    for ((drift, coefficients), sample) in rows.zip(problem.samples().chunks_exact(dim).cycle()) {
+        // 0 up to rounding, unless attraction and repulsion differ.
+        let total = sum(coefficients);
+        for (drift, x) in drift.iter_mut().zip(sample) {
+            *drift = (*drift - total * x) / units.feature;
+        }
+    }
+    drifts
+}
+
+/// Affinities become coefficients of the targets: negative for negatives, positive for positives.
+fn couple(weights: &mut [f32], Columns { negatives, targets, .. }: Columns, settings: &DriftSettings) {
+    for row in weights.chunks_exact_mut(targets) {
+        let (negative, positive) = row.split_at_mut(negatives);
+        let (negative_mass, positive_mass) = (sum(negative), sum(positive));
+        let (push, pull) = match settings.coupling {
+            Coupling::Joint => (positive_mass, negative_mass),
+            _ => (inverse(negative_mass), inverse(positive_mass)),
+        };
+        negative.iter_mut().for_each(|weight| *weight *= -settings.repulsion * push);
+        positive.iter_mut().for_each(|weight| *weight *= settings.attraction * pull);
+    }
+}
+
+/// Kernels become coefficients -2 xi'(d^2) of y - x, averaged over each side (paper C.2), in units of the distances.
+fn kernel_gradient(
+    weights: &mut [f32],
+    distances: &[f32],
+    problem: &Problem,
+    temperature: f32,
+    settings: &DriftSettings,
+) {
+    let Columns { own, negatives, targets } = problem.columns();
+    let others = own - usize::from(settings.mask_self_negatives && own > 0);
+    let pushing = others as f32 + problem.weight() * (negatives - own) as f32;
+    let (push, pull) = (inverse(pushing), inverse((targets - negatives) as f32));
+    let rows = weights.chunks_exact_mut(targets).zip(distances.chunks_exact(targets));
+    for (i, (row, distances)) in rows.enumerate() {
+        for (weight, distance) in row.iter_mut().zip(distances) {
+            *weight /= match settings.kernel {
+                Kernel::Exponential => temperature * distance,
+                Kernel::Gaussian => temperature * temperature,
+            };
+        }
+        if i < own {
+            row[i] = 0.0;
+        }
+        let (negative, positive) = row.split_at_mut(negatives);
+        negative.iter_mut().for_each(|weight| *weight *= -settings.repulsion * push);
+        positive.iter_mut().for_each(|weight| *weight *= settings.attraction * pull);
+    }
+}

@@ -1,0 +1,191 @@
+//! One class group at one location: its vectors and the distances between them (method step 1).
+
+use super::DriftError;
+use super::batch::{Columns, KeyBatch};
+use super::matmul;
+use super::numeric::{sum, sum_of_squares};
+
+/// Least squared distance, so that a sample's distance to itself is 1e-4.
+const MIN_SQUARED_DISTANCE: f32 = 1e-8;
+/// Largest squared norm of a vector; the square of a drift in f32 overflows not far above.
+const MAX_SQUARED_NORM: f64 = 1e30;
+/// Share of |x|^2 + |y|^2 below which their difference to 2 x.y has lost too many digits.
+const CANCELLED: f32 = 1.0 / 64.0;
+
+/// A generated sample meets every target of its problem and none of another.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// Generated samples x, then the targets y that are not among them: `[rows, D]`, their mean taken away. Drifts do
+    /// not depend on the mean, the precision of distances does.
+    points: Vec<f32>,
+    /// d `[Ng, targets]`.
+    distances: Vec<f32>,
+    generated: usize,
+    columns: Columns,
+    dim: usize,
+    /// Guidance weight of the unconditional targets.
+    weight: f32,
+}
+
+impl Problem {
+    /// Problem number `index` = group * T + location of `batch`.
+    ///
+    /// # Errors
+    /// Vectors that are not finite or too large to square.
+    pub(super) fn new(batch: &KeyBatch<'_>, index: usize) -> Result<Self, DriftError> {
+        let (shape, features) = (batch.shape(), batch.features());
+        let (group, location) = (index / shape.locations, index % shape.locations);
+        let images = shape.generated + shape.unconditional + shape.positives;
+        let mut points = Vec::with_capacity(images * shape.dim);
+        let sets = [
+            ("generated", features.generated),
+            ("unconditional", features.unconditional),
+            ("positive", features.positives),
+        ];
+        for (set, values) in sets {
+            for vector in batch.vectors(values, group, location) {
+                // A NaN is not in the range either.
+                if !(0.0..=MAX_SQUARED_NORM).contains(&sum_of_squares(vector)) {
+                    return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
+                }
+                points.extend_from_slice(vector);
+            }
+        }
+        center(&mut points, shape.dim);
+        let mut problem = Self {
+            points,
+            distances: Vec::new(),
+            generated: shape.generated,
+            columns: batch.columns(),
+            dim: shape.dim,
+            weight: features.weight[group],
+        };
+        problem.distances = problem.measure();
+        Ok(problem)
+    }
+
+    /// Generated samples x `[Ng, D]` about the centre.
+    pub(super) fn samples(&self) -> &[f32] {
+        &self.points[..self.generated * self.dim]
+    }
+
+    /// Targets y `[targets, D]` about the centre.
+    pub(super) fn targets(&self) -> &[f32] {
+        &self.points[self.points.len() - self.columns.targets * self.dim..]
+    }
+
+    /// Order of the targets.
+    pub(super) fn columns(&self) -> Columns {
+        self.columns
+    }
+
+    /// Guidance weight of the unconditional targets.
+    pub(super) fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    /// Length of a vector, D.
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Sum of d W over all pairs.
+    pub(super) fn weighted_distance_sum(&self) -> f64 {
+        let Columns { own, negatives, targets } = self.columns;
+        let row = |row: &[f32]| {
+            let unconditional = self.weight * sum(&row[own..negatives]);
+            f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]))
+        };
+        self.distances.chunks_exact(targets).map(row).sum()
+    }
+
+    /// d / unit `[Ng, targets]`, and `mask` more between a sample and itself.
+    pub(super) fn scaled_distances(&self, unit: f32, mask: Option<f32>) -> Vec<f32> {
+        let mut scaled: Vec<f32> = self.distances.iter().map(|distance| distance / unit).collect();
+        if let Some(mask) = mask {
+            // No generated sample is a target of its own unless they all are.
+            let own = self.columns.own;
+            scaled.chunks_exact_mut(self.columns.targets).take(own).enumerate().for_each(|(i, row)| row[i] += mask);
+        }
+        scaled
+    }
+
+    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)).
+    fn measure(&self) -> Vec<f32> {
+        let Columns { own, targets, .. } = self.columns;
+        let mut distances = vec![0.0; self.generated * targets];
+        matmul::product_transposed(&mut distances, self.samples(), self.targets(), self.dim);
+        let norms: Vec<f32> = self.points.chunks_exact(self.dim).map(|point| sum_of_squares(point) as f32).collect();
+        let target_norms = &norms[norms.len() - targets..];
+        for (i, (row, norm)) in distances.chunks_exact_mut(targets).zip(&norms).enumerate() {
+            for (y, (distance, target_norm)) in row.iter_mut().zip(target_norms).enumerate() {
+                let sum = norm + target_norm;
+                let mut squared = sum - 2.0 * *distance;
+                if squared < CANCELLED * sum {
+                    squared = if i == y && own > 0 { 0.0 } else { self.squared_difference(i, y) };
+                }
+                *distance = squared.max(MIN_SQUARED_DISTANCE).sqrt();
+            }
+        }
+        distances
+    }
+
+    fn squared_difference(&self, sample: usize, target: usize) -> f32 {
+        let x = &self.samples()[sample * self.dim..][..self.dim];
+        let y = &self.targets()[target * self.dim..][..self.dim];
+        x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
+    }
+}
+
+/// Takes the mean of the rows from each of them.
+fn center(points: &mut [f32], dim: usize) {
+    let rows = points.len() / dim;
+    let mut mean = vec![0.0; dim];
+    for point in points.chunks_exact(dim) {
+        mean.iter_mut().zip(point).for_each(|(mean, value)| *mean += value);
+    }
+    mean.iter_mut().for_each(|mean| *mean /= rows as f32);
+    for point in points.chunks_exact_mut(dim) {
+        point.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Features, KeyShape};
+    use super::*;
+
+    fn batch<'a>(generated: &'a [f32], positives: &'a [f32]) -> KeyBatch<'a> {
+        let shape = KeyShape { groups: 1, locations: 1, generated: 2, positives: 1, unconditional: 0, dim: 2 };
+        KeyBatch::new("test", shape, Features { generated, positives, unconditional: &[], weight: &[0.0] }).unwrap()
+    }
+
+    #[test]
+    fn distances_are_euclidean_wherever_the_points_are() {
+        for offset in [0.0, 1e4] {
+            let points = [offset, 0.0, offset + 3.0, 4.0, offset, 1.0];
+            let problem = Problem::new(&batch(&points[..4], &points[4..]), 0).unwrap();
+            let expected = [1e-4, 5.0, 1.0, 5.0, 1e-4, 18f32.sqrt()];
+            for (found, expected) in problem.distances.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6 * expected.max(1.0), "{found} {expected}");
+            }
+            let masked = problem.scaled_distances(2.0, Some(100.0));
+            assert!(masked[0] > 99.9 && masked[4] > 99.9 && (masked[1] - 2.5).abs() < 1e-2);
+        }
+    }
+
+    #[test]
+    fn points_in_one_place_are_1e_4_apart() {
+        let problem = Problem::new(&batch(&[7.3, -2.1, 7.3, -2.1], &[7.3, -2.1]), 0).unwrap();
+        assert_eq!(problem.distances, [1e-4; 6]);
+        assert!((problem.weighted_distance_sum() - 6e-4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_squared_are_errors_that_say_where() {
+        for bad in [f32::NAN, f32::INFINITY, 1e30] {
+            let error = Problem::new(&batch(&[0.0, 1.0, 2.0, bad], &[0.0, 0.0]), 0).unwrap_err().to_string();
+            assert!(error.starts_with("feature key test: class group 0, location 0:"), "{error}");
+        }
+    }
+}
