@@ -30,7 +30,7 @@ pub(crate) struct Args {
     engine: EngineChoice,
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let model = models::open(&args.model, args.ema)?;
     let report = write(&model, &args.out, args.engine)?;
     print(&args.out, &report);

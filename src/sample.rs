@@ -47,8 +47,8 @@ pub(crate) struct Args {
 /// Images that one call makes at most.
 const MOST: usize = 10_000;
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let mut source = Source::open(&args)?;
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut source = Source::open(args)?;
     let manifest = source.manifest().clone();
     let classes = match &args.class {
         None => (0..manifest.generator.classes).collect(),

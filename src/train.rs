@@ -38,16 +38,16 @@ pub(crate) struct Args {
 }
 
 /// Exit code of a run that was asked to stop before its last step.
-const STOPPED: u8 = 3;
+pub(crate) const STOPPED: u8 = 3;
 
-pub(crate) fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut config = TrainConfig::load(&args.config, &args.set)?;
     config.steps = args.steps.unwrap_or(config.steps);
-    if let Some(folder) = args.data {
+    if let Some(folder) = &args.data {
         config.data = DataSource::path(folder);
     }
     let data = open_data(&config)?;
-    let folder = args.out.unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
     eprintln!("{}", plan(&config, &data)?);
     if args.dry_run {
         drifting_train::trainer::Trainer::new(&config, &data)?;

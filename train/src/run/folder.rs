@@ -97,6 +97,17 @@ impl RunFolder {
         }
     }
 
+    /// The sample grid of the last step that has one.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn newest_samples(&self) -> Result<Option<PathBuf>, RunError> {
+        let samples = self.path.join("samples");
+        let entries = fs::read_dir(&samples).map_err(RunError::io(&samples))?;
+        let pictures = entries.flatten().map(|entry| entry.path());
+        Ok(pictures.filter(|path| path.extension().is_some_and(|extension| extension == "png")).max())
+    }
+
     /// The file of metrics.
     #[must_use]
     pub fn metrics(&self) -> PathBuf {
