@@ -48,7 +48,12 @@ fn learn(train: &Dataset) -> Result<Judge> {
 }
 
 /// Generates `per_class` images of every class and measures them.
-pub(crate) fn measure(reference: &Reference, generator: &Generator, alpha: f32, per_class: usize) -> Result<QualityReport> {
+pub(crate) fn measure(
+    reference: &Reference,
+    generator: &Generator,
+    alpha: f32,
+    per_class: usize,
+) -> Result<QualityReport> {
     let config = generator.config();
     let labels: Vec<usize> = (0..config.classes * per_class).map(|i| i / per_class.max(1)).collect();
     let mut images = Vec::with_capacity(labels.len() * config.image.len());

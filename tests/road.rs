@@ -24,14 +24,17 @@ fn images_become_an_http_image() {
     assert_eq!((status, headers["content-type"].as_str(), headers["x-seed"].as_str()), (200, "image/png", "7"));
     assert_eq!(server.request("POST", target).2, first, "the same request gives the same bytes");
 
-    let sample = ["sample", "model.onnx", "--class", "3", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "one.png"];
+    let sample =
+        ["sample", "model.onnx", "--class", "3", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "one.png"];
     workspace.succeed(&sample);
     let decode = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_luma8();
     let sampled = decode(&std::fs::read(workspace.path("one.png")).unwrap());
     assert_eq!(sampled, decode(&first), "drifting sample gives the same pixels");
 
     // candle and ONNX Runtime differ in the last bits, which may turn a rounding.
-    workspace.succeed(&["sample", "run", "--class", "Dress", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "two.png"]);
+    workspace.succeed(&[
+        "sample", "run", "--class", "Dress", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "two.png",
+    ]);
     let candle = decode(&std::fs::read(workspace.path("two.png")).unwrap());
     assert!(candle.iter().zip(sampled.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use drifting_models::ops::simd::{dispatch, exp, max, sum};
+use drifting_models::ops::simd::{dispatch_call, exp, max, sum};
 
 use super::batch::Columns;
 use super::numeric::inverse;
@@ -12,11 +12,11 @@ use super::sinkhorn;
 
 /// A `[Ng, targets]` at `temperature` from the scaled distances of `problem`.
 pub(super) fn affinities(problem: &Problem, distances: &[f32], temperature: f32, settings: &DriftSettings) -> Vec<f32> {
-    dispatch(|| weighted(problem, distances, temperature, settings))
+    dispatch_call(weighted, (problem, distances, temperature, settings))
 }
 
 #[inline(always)]
-fn weighted(problem: &Problem, distances: &[f32], temperature: f32, settings: &DriftSettings) -> Vec<f32> {
+fn weighted((problem, distances, temperature, settings): (&Problem, &[f32], f32, &DriftSettings)) -> Vec<f32> {
     let columns = problem.columns();
     let mut logits = kernel_logits(distances, temperature, settings.kernel);
     if settings.weight_placement == WeightPlacement::Logits {

@@ -1,13 +1,18 @@
 //! Sums over slices of f32, each with one order of additions.
 
-use drifting_models::ops::simd::{dispatch, dot};
+use drifting_models::ops::simd::{dispatch_call, dot};
 
 /// Numbers that are added in f32 before the sum goes on in f64.
 const BLOCK: usize = 1024;
 
 /// Sum of squares.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    dispatch(|| values.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum())
+    dispatch_call(sum_of_blocks, values)
+}
+
+#[inline(always)]
+fn sum_of_blocks(values: &[f32]) -> f64 {
+    values.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum()
 }
 
 /// 1 / x, or 0 where x is 0: the share of nothing is nothing.

@@ -1,7 +1,7 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{dispatch, sum};
+use drifting_models::ops::simd::{dispatch_call, sum};
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
@@ -93,7 +93,7 @@ impl Problem {
             let unconditional = self.weight * sum(&row[own..negatives]);
             f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]))
         };
-        dispatch(|| self.distances.chunks_exact(targets).map(row).sum())
+        self.distances.chunks_exact(targets).map(row).sum()
     }
 
     /// d / unit `[Ng, targets]`, and `mask` more between a sample and itself.
@@ -109,30 +109,35 @@ impl Problem {
 
     /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) from the squared norms of all points.
     fn measure(&self, norms: &[f32]) -> Vec<f32> {
-        let Columns { own, targets, .. } = self.columns;
+        let targets = self.columns.targets;
         let mut distances = vec![0.0; self.generated * targets];
         let x = Matrix::new(self.samples(), self.generated, self.dim);
         let y = Matrix::new(self.targets(), targets, self.dim);
         matmul(&mut distances, x, y.t(), 1.0, Threads::One);
-        let target_norms = &norms[norms.len() - targets..];
-        dispatch(|| {
-            for (i, (row, &norm)) in distances.chunks_exact_mut(targets).zip(norms).enumerate() {
-                // What a sample has in common with itself would look lost in every row.
-                row.iter_mut().take(own).skip(i).take(1).for_each(|itself| *itself = 0.0);
-                let mut lost = false;
-                for (distance, target_norm) in row.iter_mut().zip(target_norms) {
-                    let sum = norm + target_norm;
-                    *distance = sum - 2.0 * *distance;
-                    lost |= *distance < CANCELLED * sum;
-                }
-                if lost {
-                    self.measure_again(i, row, norm, target_norms);
-                }
-                row.iter_mut().take(own).skip(i).take(1).for_each(|itself| *itself = 0.0);
-                row.iter_mut().for_each(|distance| *distance = distance.max(MIN_SQUARED_DISTANCE).sqrt());
-            }
-        });
+        dispatch_call(Self::complete, (self, distances.as_mut_slice(), norms));
         distances
+    }
+
+    /// From inner products to distances.
+    #[inline(always)]
+    fn complete((problem, distances, norms): (&Self, &mut [f32], &[f32])) {
+        let Columns { own, targets, .. } = problem.columns;
+        let target_norms = &norms[norms.len() - targets..];
+        for (i, (row, &norm)) in distances.chunks_exact_mut(targets).zip(norms).enumerate() {
+            // To itself, where all digits are lost, the distance is known.
+            row[..own].iter_mut().skip(i).take(1).for_each(|itself| *itself = 0.0);
+            let mut lost = false;
+            for (distance, target_norm) in row.iter_mut().zip(target_norms) {
+                let sum = norm + target_norm;
+                *distance = sum - 2.0 * *distance;
+                lost |= *distance < CANCELLED * sum;
+            }
+            if lost {
+                problem.measure_again(i, row, norm, target_norms);
+            }
+            row[..own].iter_mut().skip(i).take(1).for_each(|itself| *itself = 0.0);
+            row.iter_mut().for_each(|distance| *distance = distance.max(MIN_SQUARED_DISTANCE).sqrt());
+        }
     }
 
     /// Squared distances of one sample, those that cancellation has spoilt computed number by number.
