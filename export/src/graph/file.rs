@@ -18,7 +18,7 @@ impl Graph {
     /// for equal arguments.
     ///
     /// # Errors
-    /// A model of 2 GiB and more, and what [`check`] finds.
+    /// A model of 2 GiB and more, and what [`check`](super::check()) finds.
     pub fn encode(self, doc: String, metadata: Vec<(String, String)>) -> Result<Vec<u8>> {
         let model = ModelProto {
             ir_version: IR_VERSION,
