@@ -69,7 +69,7 @@ impl Judge {
             let order = Stream::new(seed, "judge.order", epoch).choose(data.len(), data.len());
             for indices in order.chunks(BATCH) {
                 let step = adamw.steps();
-                let images = shifted(data.images(indices), data.shape(), Stream::new(seed, "judge.shift", step));
+                let images = shifted(&data.images(indices), data.shape(), Stream::new(seed, "judge.shift", step));
                 let labels: Vec<usize> = indices.iter().map(|&index| data.labels()[index]).collect();
                 let (loss, gradients) = judge.gradients(images, &labels)?;
                 adamw.step(judge.params(), &gradients, schedule.at(step), Some(CLIP))?;
@@ -111,7 +111,7 @@ fn cross_entropy(scores: &[Vec<f32>], labels: &[usize]) -> (f64, Vec<f32>) {
 }
 
 /// Moves each image by up to [`SHIFT`] pixels; the border is repeated.
-fn shifted(images: Vec<f32>, shape: ImageShape, mut stream: Stream) -> Vec<f32> {
+fn shifted(images: &[f32], shape: ImageShape, mut stream: Stream) -> Vec<f32> {
     let ImageShape { height, width, .. } = shape;
     let mut moved = Vec::with_capacity(images.len());
     for image in images.chunks_exact(shape.len()) {
@@ -193,7 +193,7 @@ mod tests {
     fn shifts_move_whole_images_and_repeat_the_border() {
         let shape = ImageShape { channels: 1, height: 1, width: 5 };
         let image: Vec<f32> = (0..5u8).map(f32::from).collect();
-        let moved = shifted(image.repeat(50), shape, Stream::new(1, "shift", 0));
+        let moved = shifted(&image.repeat(50), shape, Stream::new(1, "shift", 0));
         let mut kinds: Vec<_> = moved.chunks(5).map(|image| image.to_vec()).collect();
         kinds.sort_by(|left, right| left.partial_cmp(right).unwrap());
         kinds.dedup();
