@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use drifting_models::Generator;
-use drifting_spec::Inputs;
 use drifting_train::config::TrainConfig;
 use drifting_train::data::Dataset;
 use drifting_train::eval::{Judge, JudgeSettings, QualityReport, Reference, Samples};
@@ -13,8 +12,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Seed of the images that are judged: training never saw their noise.
 pub(crate) const SEED: u64 = 1_000_003;
-/// Images generated at once.
-const BATCH: usize = 100;
 
 /// The judge of a data set: the one at `path`, or a new one that is kept there.
 pub(crate) fn reference(config: &TrainConfig, train: &Dataset, path: &Path) -> Result<Reference> {
@@ -54,17 +51,6 @@ pub(crate) fn measure(
     alpha: f32,
     per_class: usize,
 ) -> Result<QualityReport> {
-    let config = generator.config();
-    let labels: Vec<usize> = (0..config.classes * per_class).map(|i| i / per_class.max(1)).collect();
-    let mut images = Vec::with_capacity(labels.len() * config.image.len());
-    for (batch, classes) in labels.chunks(BATCH).enumerate() {
-        let mut inputs = Inputs::default();
-        for (i, class) in classes.iter().enumerate() {
-            inputs.push_seeded(config, SEED, (batch * BATCH + i) as u64, *class, alpha);
-        }
-        images.extend(generator.run(&inputs)?.flatten_all()?.to_vec1::<f32>()?);
-    }
-    let shape = (labels.len(), config.image.channels, config.image.height, config.image.width);
-    let images = drifting_train::eval::images(images, shape)?;
-    Ok(reference.measure(&Samples { images, labels })?)
+    let samples = Samples::of(generator, SEED, alpha, per_class)?;
+    Ok(reference.measure(&samples)?)
 }

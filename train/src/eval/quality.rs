@@ -3,12 +3,16 @@
 use std::fmt;
 
 use candle_core::{Device, Tensor};
+use drifting_models::Generator;
+use drifting_spec::Inputs;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{EvalError, FEATURES, Gaussian, Judge, Result, frechet_distance};
 use crate::data::Dataset;
 
+/// Images generated at once.
+const BATCH: usize = 100;
 /// Images of a class whose pairs are compared, generated or real.
 const PAIRED: usize = 200;
 
@@ -19,6 +23,26 @@ pub struct Samples {
     pub images: Tensor,
     /// The class of each image.
     pub labels: Vec<usize>,
+}
+
+impl Samples {
+    /// `per_class` images of every class that `generator` draws with guidance `alpha` from `seed`.
+    ///
+    /// # Errors
+    /// Only those of the generator.
+    pub fn of(generator: &Generator, seed: u64, alpha: f32, per_class: usize) -> drifting_models::Result<Self> {
+        let config = generator.config();
+        let labels: Vec<usize> = (0..config.classes * per_class).map(|index| index / per_class).collect();
+        let mut batches = Vec::new();
+        for (first, classes) in (0u64..).step_by(BATCH).zip(labels.chunks(BATCH)) {
+            let mut inputs = Inputs::default();
+            for (index, class) in (first..).zip(classes) {
+                inputs.push_seeded(config, seed, index, *class, alpha);
+            }
+            batches.push(generator.run(&inputs)?);
+        }
+        Ok(Self { images: Tensor::cat(&batches, 0)?, labels })
+    }
 }
 
 /// The judge together with what it says about the real images.
