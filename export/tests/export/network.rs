@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::settings::{generator, manifest, settings, tiny};
-use drifting_export::{BoxError, Error, REPORT_FILE, Report, Runner, export, model, verify};
+use drifting_export::{BoxError, Error, REPORT_FILE, Report, Runner, export, model, reference, verify};
 use drifting_models::Generator;
 use drifting_spec::{GeneratorConfig, Inputs, Norm};
 
@@ -19,6 +19,25 @@ fn every_setting_gives_the_networks_images() {
         let differences = report.runners[0].batches.iter().map(|batch| batch.max_abs_diff.unwrap());
         // Far below the tolerance: a lowering that is nearly right would stay under it as well.
         assert!(differences.fold(0.0, f32::max) < 2e-5, "{name}: {:?}", report.runners);
+    }
+}
+
+/// Else the test above could not tell a setting that the lowering forgot.
+#[test]
+fn every_setting_is_seen_in_the_image() {
+    let images: Vec<_> = settings()
+        .into_iter()
+        .filter(|(_, config)| config.image == tiny().image)
+        .map(|(name, config)| {
+            let tensors = reference(&generator(config.clone()), &manifest(config)).unwrap();
+            (name, tensors["image"].flatten_all().unwrap())
+        })
+        .collect();
+    for (i, (name, image)) in images.iter().enumerate() {
+        for (other, different) in &images[..i] {
+            let difference = (image - different).unwrap().abs().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference > 1e-3, "{name} and {other} differ by {difference}");
+        }
     }
 }
 

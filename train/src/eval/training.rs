@@ -12,13 +12,13 @@ use crate::optim::{AdamW, AdamWSettings, Decay, Schedule};
 /// Images of a step.
 const BATCH: usize = 64;
 /// Learning rate at the end of the warm-up; a cosine brings it to 0.
-const LR: f64 = 2e-3;
+const LR: f64 = 4e-3;
 const WEIGHT_DECAY: f64 = 0.05;
 const CLIP: f64 = 2.0;
 /// Share of the target that is spread over all classes.
 const SMOOTHING: f32 = 0.1;
 /// Largest shift of an image in pixels, each way.
-const SHIFT: usize = 2;
+const SHIFT: usize = 1;
 
 /// How a judge is trained; the same settings, images and threads give the same judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct JudgeSettings {
 
 impl Default for JudgeSettings {
     fn default() -> Self {
-        Self { seed: 0, epochs: 12 }
+        Self { seed: 0, epochs: 10 }
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
 
     const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 
-    /// 500 images and two passes: far from the 89 % that all of them give, and far above chance.
+    /// 500 images and two passes: far from the 88 % that all of them give, and far above chance.
     #[test]
     fn a_little_training_goes_a_long_way_and_repeats() {
         let source = DataSource::default();
@@ -177,7 +177,7 @@ mod tests {
         let mut kinds: Vec<_> = moved.chunks(5).map(|image| image.to_vec()).collect();
         kinds.sort_by(|left, right| left.partial_cmp(right).unwrap());
         kinds.dedup();
-        let expected = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4], [2, 3, 4, 4, 4]];
+        let expected = [[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]];
         assert_eq!(kinds, expected.map(|image| image.map(|value| value as f32).to_vec()));
     }
 }
