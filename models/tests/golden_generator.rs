@@ -1,5 +1,7 @@
 //! A published artefact, imported and run, against the images of the program that made it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
+
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};

@@ -1,5 +1,7 @@
 //! Artefacts written by the test in the published layout, whole and damaged.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

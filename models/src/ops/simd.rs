@@ -11,19 +11,27 @@ pub fn dispatch<R>(task: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(task)
 }
 
-/// As [`dispatch`], for a function that is `#[inline(always)]`. A closure of some size is left outside of what is compiled
-/// for the processor at hand, and so runs with the instructions of the oldest one; such a function never is.
+/// A loop for [`dispatch_kernel`].
+pub trait Kernel {
+    /// What it computes.
+    type Output;
+    /// Computes it. Implementations must be `#[inline(always)]`, and so must what they call.
+    fn run(self) -> Self::Output;
+}
+
+/// As [`dispatch`], for loops of some size: the compiler leaves a closure beyond a certain size outside of what is compiled
+/// for the processor at hand, so that it runs with the instructions of the oldest one. A [`Kernel`] is never left outside.
 #[inline(always)]
-pub fn dispatch_call<A, R>(function: impl FnOnce(A) -> R, arguments: A) -> R {
-    struct Call<F, A>(F, A);
-    impl<A, R, F: FnOnce(A) -> R> pulp::WithSimd for Call<F, A> {
-        type Output = R;
+pub fn dispatch_kernel<K: Kernel>(kernel: K) -> K::Output {
+    struct Task<K>(K);
+    impl<K: Kernel> pulp::WithSimd for Task<K> {
+        type Output = K::Output;
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) -> R {
-            (self.0)(self.1)
+        fn with_simd<S: pulp::Simd>(self, _: S) -> K::Output {
+            self.0.run()
         }
     }
-    pulp::Arch::new().dispatch(Call(function, arguments))
+    pulp::Arch::new().dispatch(Task(kernel))
 }
 
 /// Sum of `f(i)` over 0..`n`, in lanes.

@@ -2,44 +2,56 @@
 
 use std::ops::Range;
 
-use drifting_models::ops::simd::{dispatch_call, exp, max, sum};
+use drifting_models::ops::simd::{Kernel, exp, max, sum};
 
 use super::batch::Columns;
 use super::numeric::inverse;
 use super::problem::Problem;
-use super::settings::{Coupling, DriftSettings, Kernel, WeightPlacement};
+use super::settings::{self, Coupling, DriftSettings, WeightPlacement};
 use super::sinkhorn;
 
-/// A `[Ng, targets]` at `temperature` from the scaled distances of `problem`.
-pub(super) fn affinities(problem: &Problem, distances: &[f32], temperature: f32, settings: &DriftSettings) -> Vec<f32> {
-    dispatch_call(weighted, (problem, distances, temperature, settings))
+/// Affinities A `[Ng, targets]`, to be computed by [`dispatch_kernel`](drifting_models::ops::simd::dispatch_kernel).
+pub(super) struct Affinities<'a> {
+    /// The samples and targets.
+    pub(super) problem: &'a Problem,
+    /// Their scaled distances, masked.
+    pub(super) distances: &'a [f32],
+    /// Temperature tau.
+    pub(super) temperature: f32,
+    /// Switches.
+    pub(super) settings: &'a DriftSettings,
 }
 
-#[inline(always)]
-fn weighted((problem, distances, temperature, settings): (&Problem, &[f32], f32, &DriftSettings)) -> Vec<f32> {
-    let columns = problem.columns();
-    let mut logits = kernel_logits(distances, temperature, settings.kernel);
-    if settings.weight_placement == WeightPlacement::Logits {
-        let log_weight = problem.weight().ln();
-        unconditional(&mut logits, columns, |logit| *logit += log_weight);
+impl Kernel for Affinities<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Self { problem, distances, temperature, settings } = self;
+        let columns = problem.columns();
+        let mut logits = kernel_logits(distances, temperature, settings.kernel);
+        if settings.weight_placement == WeightPlacement::Logits {
+            let log_weight = problem.weight().ln();
+            unconditional(&mut logits, columns, |logit| *logit += log_weight);
+        }
+        let mut affinities = normalized(logits, columns, settings);
+        // What does not exist has no affinity, not even the floor's.
+        let factor = match settings.weight_placement {
+            WeightPlacement::Logits if problem.weight() > 0.0 => 1.0,
+            WeightPlacement::Logits => 0.0,
+            WeightPlacement::AfterSoftmax => problem.weight(),
+        };
+        unconditional(&mut affinities, columns, |affinity| *affinity *= factor);
+        affinities
     }
-    let mut affinities = normalized(logits, columns, settings);
-    // What does not exist has no affinity, not even the floor's.
-    let factor = match settings.weight_placement {
-        WeightPlacement::Logits if problem.weight() > 0.0 => return affinities,
-        WeightPlacement::Logits => 0.0,
-        WeightPlacement::AfterSoftmax => problem.weight(),
-    };
-    unconditional(&mut affinities, columns, |affinity| *affinity *= factor);
-    affinities
 }
 
 /// ln k.
 #[inline(always)]
-fn kernel_logits(distances: &[f32], temperature: f32, kernel: Kernel) -> Vec<f32> {
+fn kernel_logits(distances: &[f32], temperature: f32, kernel: settings::Kernel) -> Vec<f32> {
     match kernel {
-        Kernel::Exponential => distances.iter().map(|d| -d / temperature).collect(),
-        Kernel::Gaussian => distances.iter().map(|d| d / temperature).map(|d| -0.5 * d * d).collect(),
+        settings::Kernel::Exponential => distances.iter().map(|d| -d / temperature).collect(),
+        settings::Kernel::Gaussian => distances.iter().map(|d| d / temperature).map(|d| -0.5 * d * d).collect(),
     }
 }
 
@@ -121,10 +133,12 @@ fn softmax_over_samples(logits: &mut [f32], targets: usize) {
 }
 
 /// A target of weight 0 has logits of -inf, from which nothing can be taken.
+#[inline(always)]
 pub(super) fn finite_or_zero(largest: f32) -> f32 {
     if largest.is_finite() { largest } else { 0.0 }
 }
 
+#[inline(always)]
 fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Columns, change: impl Fn(&mut f32)) {
     matrix.chunks_exact_mut(targets).for_each(|row| row[own..negatives].iter_mut().for_each(&change));
 }

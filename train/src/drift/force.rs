@@ -1,9 +1,9 @@
 //! From affinities to the drift V (method step 5, second half; paper Algorithm 2, eq. 8-11).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{dispatch_call, sum};
+use drifting_models::ops::simd::{self, dispatch_kernel, sum};
 
-use super::affinity::affinities;
+use super::affinity::Affinities;
 use super::batch::Columns;
 use super::numeric::inverse;
 use super::problem::Problem;
@@ -16,11 +16,11 @@ pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings) 
     let distances = problem.scaled_distances(units.distance, settings.mask_self_negatives.then_some(settings.mask));
     let mut coefficients = Vec::with_capacity(settings.temperatures.len() * distances.len());
     for &temperature in &settings.temperatures {
-        let mut weights = affinities(problem, &distances, temperature, settings);
+        let mut weights = dispatch_kernel(Affinities { problem, distances: &distances, temperature, settings });
         match settings.coupling {
             Coupling::Mmd => kernel_gradient(&mut weights, &distances, problem, temperature, settings),
             Coupling::Joint | Coupling::Separate | Coupling::Split => {
-                dispatch_call(couple, (weights.as_mut_slice(), columns, settings));
+                dispatch_kernel(Couple { weights: &mut weights, columns, settings });
             }
         }
         coefficients.append(&mut weights);
@@ -29,37 +29,59 @@ pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings) 
     let mut drifts = vec![0.0; rows * dim];
     let weights = Matrix::new(&coefficients, rows, columns.targets);
     matmul(&mut drifts, weights, Matrix::new(problem.targets(), columns.targets, dim), 1.0, Threads::One);
-    dispatch_call(relative_to_samples, (drifts.as_mut_slice(), coefficients.as_slice(), problem, units));
+    dispatch_kernel(Relative { drifts: &mut drifts, coefficients: &coefficients, problem, units });
     drifts
 }
 
 /// From sums of c y to those of c (y - x), in units of the features. The sum of c is 0 up to rounding, unless attraction
 /// and repulsion differ.
-#[inline(always)]
-fn relative_to_samples((drifts, coefficients, problem, units): (&mut [f32], &[f32], &Problem, Units)) {
-    let dim = problem.dim();
-    let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(problem.columns().targets));
-    for ((drift, coefficients), sample) in rows.zip(problem.samples().chunks_exact(dim).cycle()) {
-        let total = sum(coefficients);
-        for (drift, x) in drift.iter_mut().zip(sample) {
-            *drift = (*drift - total * x) / units.feature;
+struct Relative<'a> {
+    drifts: &'a mut [f32],
+    coefficients: &'a [f32],
+    problem: &'a Problem,
+    units: Units,
+}
+
+impl simd::Kernel for Relative<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (dim, targets) = (self.problem.dim(), self.problem.columns().targets);
+        let rows = self.drifts.chunks_exact_mut(dim).zip(self.coefficients.chunks_exact(targets));
+        for ((drift, coefficients), sample) in rows.zip(self.problem.samples().chunks_exact(dim).cycle()) {
+            let total = sum(coefficients);
+            for (drift, x) in drift.iter_mut().zip(sample) {
+                *drift = (*drift - total * x) / self.units.feature;
+            }
         }
     }
 }
 
 /// Affinities become coefficients of the targets: negative for negatives, positive for positives.
-#[inline(always)]
-fn couple((weights, columns, settings): (&mut [f32], Columns, &DriftSettings)) {
-    let Columns { negatives, targets, .. } = columns;
-    for row in weights.chunks_exact_mut(targets) {
-        let (negative, positive) = row.split_at_mut(negatives);
-        let (negative_mass, positive_mass) = (sum(negative), sum(positive));
-        let (push, pull) = match settings.coupling {
-            Coupling::Joint => (positive_mass, negative_mass),
-            _ => (inverse(negative_mass), inverse(positive_mass)),
-        };
-        negative.iter_mut().for_each(|weight| *weight *= -settings.repulsion * push);
-        positive.iter_mut().for_each(|weight| *weight *= settings.attraction * pull);
+struct Couple<'a> {
+    weights: &'a mut [f32],
+    columns: Columns,
+    settings: &'a DriftSettings,
+}
+
+impl simd::Kernel for Couple<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { weights, columns, settings } = self;
+        for row in weights.chunks_exact_mut(columns.targets) {
+            let (negative, positive) = row.split_at_mut(columns.negatives);
+            let (negative_mass, positive_mass) = (sum(negative), sum(positive));
+            let (push, pull) = match settings.coupling {
+                Coupling::Joint => (positive_mass, negative_mass),
+                _ => (inverse(negative_mass), inverse(positive_mass)),
+            };
+            let (push, pull) = (-settings.repulsion * push, settings.attraction * pull);
+            negative.iter_mut().for_each(|weight| *weight *= push);
+            positive.iter_mut().for_each(|weight| *weight *= pull);
+        }
     }
 }
 

@@ -1,18 +1,26 @@
 //! Sums over slices of f32, each with one order of additions.
 
-use drifting_models::ops::simd::{dispatch_call, dot};
+use drifting_models::ops::simd::{Kernel, dispatch_kernel, dot};
 
 /// Numbers that are added in f32 before the sum goes on in f64.
 const BLOCK: usize = 1024;
 
 /// Sum of squares.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    dispatch_call(sum_of_blocks, values)
+    dispatch_kernel(SumOfSquares { values })
 }
 
-#[inline(always)]
-fn sum_of_blocks(values: &[f32]) -> f64 {
-    values.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum()
+struct SumOfSquares<'a> {
+    values: &'a [f32],
+}
+
+impl Kernel for SumOfSquares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        self.values.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum()
+    }
 }
 
 /// 1 / x, or 0 where x is 0: the share of nothing is nothing.

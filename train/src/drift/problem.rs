@@ -1,7 +1,7 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{dispatch_call, sum};
+use drifting_models::ops::simd::{Kernel, dispatch_kernel, sum};
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
@@ -114,13 +114,39 @@ impl Problem {
         let x = Matrix::new(self.samples(), self.generated, self.dim);
         let y = Matrix::new(self.targets(), targets, self.dim);
         matmul(&mut distances, x, y.t(), 1.0, Threads::One);
-        dispatch_call(Self::complete, (self, distances.as_mut_slice(), norms));
+        dispatch_kernel(Complete { problem: self, distances: &mut distances, norms });
         distances
     }
 
-    /// From inner products to distances.
+    /// Squared distances of one sample, those that cancellation has spoilt computed number by number.
+    fn measure_again(&self, sample: usize, squared: &mut [f32], norm: f32, target_norms: &[f32]) {
+        for (target, (squared, target_norm)) in squared.iter_mut().zip(target_norms).enumerate() {
+            if *squared < CANCELLED * (norm + target_norm) {
+                *squared = self.squared_difference(sample, target);
+            }
+        }
+    }
+
+    fn squared_difference(&self, sample: usize, target: usize) -> f32 {
+        let x = &self.samples()[sample * self.dim..][..self.dim];
+        let y = &self.targets()[target * self.dim..][..self.dim];
+        x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
+    }
+}
+
+/// From inner products to distances.
+struct Complete<'a> {
+    problem: &'a Problem,
+    distances: &'a mut [f32],
+    norms: &'a [f32],
+}
+
+impl Kernel for Complete<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn complete((problem, distances, norms): (&Self, &mut [f32], &[f32])) {
+    fn run(self) {
+        let Self { problem, distances, norms } = self;
         let Columns { own, targets, .. } = problem.columns;
         let target_norms = &norms[norms.len() - targets..];
         for (i, (row, &norm)) in distances.chunks_exact_mut(targets).zip(norms).enumerate() {
@@ -138,21 +164,6 @@ impl Problem {
             row[..own].iter_mut().skip(i).take(1).for_each(|itself| *itself = 0.0);
             row.iter_mut().for_each(|distance| *distance = distance.max(MIN_SQUARED_DISTANCE).sqrt());
         }
-    }
-
-    /// Squared distances of one sample, those that cancellation has spoilt computed number by number.
-    fn measure_again(&self, sample: usize, squared: &mut [f32], norm: f32, target_norms: &[f32]) {
-        for (target, (squared, target_norm)) in squared.iter_mut().zip(target_norms).enumerate() {
-            if *squared < CANCELLED * (norm + target_norm) {
-                *squared = self.squared_difference(sample, target);
-            }
-        }
-    }
-
-    fn squared_difference(&self, sample: usize, target: usize) -> f32 {
-        let x = &self.samples()[sample * self.dim..][..self.dim];
-        let y = &self.targets()[target * self.dim..][..self.dim];
-        x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
     }
 }
 
