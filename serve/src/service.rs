@@ -23,6 +23,9 @@ pub struct Limits {
     pub max_images: usize,
     /// Images that the engine computes at once.
     pub max_batch: usize,
+    /// Whether only batch sizes are used that leave every image bit for bit as it is alone, so that a seed gives the
+    /// same bytes whoever shares its batch.
+    pub exact: bool,
     /// Images that may wait or be computed at a time, over all requests.
     pub queue: usize,
     /// After this time a request is given up.
@@ -31,13 +34,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_images: 64, max_batch: 8, queue: 256, request_timeout: Duration::from_secs(60) }
+        Self { max_images: 64, max_batch: 8, exact: true, queue: 256, request_timeout: Duration::from_secs(60) }
     }
 }
 
 impl Limits {
     fn check(&self) -> Result<(), String> {
-        let Self { max_images, max_batch, queue, request_timeout } = self;
+        let Self { max_images, max_batch, queue, request_timeout, .. } = self;
         match () {
             () if *max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
             () if !(1..=1024).contains(max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
@@ -111,7 +114,7 @@ impl Service {
         if image.len() > MAX_IMAGE_LEN {
             return Err(ServiceError::Size(image.len()));
         }
-        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, limits.max_batch)?;
+        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, &limits)?;
         let info = engine.info().clone();
         let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue };
         let (worker, thread) =

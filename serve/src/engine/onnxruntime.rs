@@ -1,9 +1,11 @@
 //! ONNX Runtime, loaded from a shared library at run time. The only file that names `ort`.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drifting_spec::{GeneratorConfig, Inputs, names};
+use ort::LoadDynamicError;
 use ort::environment::Environment;
 use ort::ep::CPU;
 use ort::logging::LogLevel;
@@ -46,12 +48,23 @@ pub fn load(path: &Path) -> Result<Loaded, EngineError> {
         Some(other) => return Err(missing(format!("this process already uses {}", other.library.display()))),
         None => {}
     }
-    let builder = ort::init_from(&library).map_err(|error| missing(error.to_string()))?;
+    let builder = ort::init_from(&library).map_err(|error| missing(reason(&error)))?;
     let environment = builder.with_name("drifting").with_telemetry(false).with_logger(Arc::new(log)).build();
     let environment = environment.map_err(|error| missing(error.to_string()))?;
     let fresh = Loaded { version: version(&library), build: ort::info(), environment, library };
     *loaded = Some(fresh.clone());
     Ok(fresh)
+}
+
+/// What the dynamic linker says, where ort's own message leaves it out.
+fn reason(error: &LoadDynamicError) -> String {
+    match error {
+        LoadDynamicError::Dlopen { error, .. } => match error.source() {
+            Some(source) => source.to_string(),
+            None => error.to_string(),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// The library tells its minor version; the file name, if it agrees, the patch too.
