@@ -1,6 +1,69 @@
-//! The command `drifting`.
+//! The command `drifting`: images to a served one-step generator.
+
+mod demo;
+mod doctor;
+mod engines;
+mod eval;
+mod export;
+mod import;
+mod judge;
+mod models;
+mod progress;
+mod sample;
+mod serve;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// Image generators that need one forward pass, trained by drifting: train, export to ONNX, serve over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Learn to draw clothes in five minutes, export the model, verify it, judge it and serve it.
+    Demo(demo::Args),
+    /// Train a generator as a configuration says, or go on with a run that was stopped.
+    Train(train::Args),
+    /// Generate images with a run, a weight file or an exported model.
+    Sample(sample::Args),
+    /// Measure what a run has learned.
+    Eval(eval::Args),
+    /// Write a generator as an ONNX file and verify it.
+    Export(export::Args),
+    /// Serve an exported model over HTTP.
+    Serve(serve::Args),
+    /// Turn the published artefact of a generator into a weight file.
+    Import(import::Args),
+    /// Tell which ONNX Runtime is in use, and what is missing.
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Sample(args) => sample::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

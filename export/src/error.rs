@@ -1,9 +1,13 @@
 //! What can go wrong with an export.
 
 use crate::graph::GraphError;
+use crate::verify::Report;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error from elsewhere: of an engine.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of an export.
 #[derive(Debug, thiserror::Error)]
@@ -14,28 +18,23 @@ pub enum Error {
     /// The manifest contradicts itself.
     #[error(transparent)]
     Manifest(#[from] drifting_spec::ManifestError),
-    /// Weights and configuration do not make a graph.
+    /// Weights and configuration do not make a graph, or a file holds another one.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The manifest describes another generator than the one that is exported.
-    #[error(
-        "the manifest describes another generator than the one that is exported: {manifest} instead of {generator}"
-    )]
+    /// The manifest describes another generator than the one at hand.
+    #[error("the manifest describes another generator than the one at hand: {manifest} instead of {generator}")]
     OtherGenerator {
-        /// Settings in the manifest, as JSON.
+        /// Settings in the manifest.
         manifest: String,
-        /// Settings of the generator, as JSON.
+        /// Settings of the generator.
         generator: String,
-    },
-    /// One file cannot hold the model.
-    #[error("the model takes {bytes} bytes, an ONNX file holds less than 2147483648")]
-    TooLarge {
-        /// Size of the encoded model.
-        bytes: usize,
     },
     /// The engines that should verify the model cannot be had.
     #[error("no engine to verify the export with: {0}")]
-    Engine(Box<dyn std::error::Error + Send + Sync>),
+    Engine(BoxError),
+    /// The exported model does not do what the generator does.
+    #[error("the export failed its verification: {}", .0.failures.join("; "))]
+    Verification(Box<Report>),
 }
 
 impl From<candle_core::Error> for Error {

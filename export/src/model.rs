@@ -5,15 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use drifting_spec::{MANIFEST_KEY, Manifest};
 
-use crate::graph::{self, Data, GraphError, IR_VERSION, OPSET};
-use crate::proto::{self, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::{Error, Result, lower};
-
-/// Name of the tool in the files it writes.
-const PRODUCER: &str = "drifting";
-
-/// The protobuf limit for one message.
-const MAX_BYTES: usize = (1 << 31) - 1;
+use crate::graph::{Data, GraphError};
+use crate::{Result, lower, proto};
 
 /// The ONNX file of the generator that `manifest` describes, with these parameters (f32, named as in the network).
 ///
@@ -27,33 +20,12 @@ pub fn model(manifest: &Manifest, weights: &BTreeMap<String, Tensor>) -> Result<
     manifest.validate()?;
     let parameters = weights.iter().map(|(name, tensor)| Ok((name.clone(), data(name, tensor)?)));
     let graph = lower::generator(&manifest.generator, parameters.collect::<Result<_>>()?)?;
-    let model = wrap(graph, manifest)?;
-    let bytes = proto::encoded_len(&model);
-    if bytes > MAX_BYTES {
-        return Err(Error::TooLarge { bytes });
-    }
-    let bytes = proto::encode(&model);
-    graph::check(&bytes)?;
-    Ok(bytes)
-}
-
-fn wrap(graph: GraphProto, manifest: &Manifest) -> Result<ModelProto> {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: key.into(), value };
-    let doc_string = format!(
+    let doc = format!(
         "One-step image generator {:?}, optimizer step {}. Reads noise, style indices, class and alpha; alpha is trained \
          for {} to {}. Its whole description is JSON under {MANIFEST_KEY} in the metadata.",
         manifest.name, manifest.provenance.step, manifest.alpha.min, manifest.alpha.max
     );
-    Ok(ModelProto {
-        ir_version: IR_VERSION,
-        opset_import: vec![OperatorSetIdProto { version: OPSET, ..Default::default() }],
-        producer_name: PRODUCER.into(),
-        producer_version: env!("CARGO_PKG_VERSION").into(),
-        doc_string,
-        graph: Some(graph),
-        metadata_props: vec![entry(MANIFEST_KEY, manifest.to_json()?)],
-        ..Default::default()
-    })
+    Ok(graph.encode(doc, vec![(MANIFEST_KEY.to_owned(), manifest.to_json()?)])?)
 }
 
 /// A parameter's numbers.

@@ -1,8 +1,10 @@
 //! Training by drifting: the field, features, data, the loop and its run folder.
 
+pub mod config;
 pub mod data;
 pub mod drift;
 pub mod eval;
 pub mod features;
 pub mod optim;
 pub mod run;
+pub mod trainer;

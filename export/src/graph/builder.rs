@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DType, Data, Dim, GraphError, Result, Shape, Value};
+use super::{DType, Data, Dim, Graph, GraphError, Result, Shape, Value};
 use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// What follows the name of a parameter that is stored with rows and columns exchanged.
@@ -63,7 +63,7 @@ impl Builder {
     ///
     /// # Errors
     /// A value that no node makes, or a parameter that no node uses.
-    pub fn finish(self, name: &str, value: &Value) -> Result<GraphProto> {
+    pub fn finish(self, name: &str, value: &Value) -> Result<Graph> {
         let output = self.info(&Value { name: name.into(), ..value.clone() });
         let State { mut graph, parameters, .. } = self.state.into_inner();
         if let Some(unused) = parameters.keys().next() {
@@ -85,7 +85,7 @@ impl Builder {
         }
         graph.value_info.retain(|info| info.name != value.name);
         graph.output.push(output);
-        Ok(graph)
+        Ok(Graph(graph))
     }
 
     /// A value under `wish`, or under the first free of `wish_1`, `wish_2`, ...
@@ -113,7 +113,6 @@ impl Builder {
             data_type: data.dtype.proto().into(),
             dims: data.dims.iter().map(|&size| size as i64).collect(),
             raw_data: data.bytes,
-            ..Default::default()
         };
         self.state.borrow_mut().graph.initializer.push(tensor);
         value
@@ -189,27 +188,22 @@ impl Scope<'_> {
     }
 
     /// Adds a node with one result.
-    pub(super) fn node(
-        &self,
-        op: &str,
-        inputs: &[&Value],
-        attributes: Vec<AttributeProto>,
-        result: (DType, Shape),
-    ) -> Value {
-        let output = self.builder.value(self.full_name(op), result.0, result.1);
-        self.push(op, inputs, attributes, std::slice::from_ref(&output));
+    pub(super) fn node(&self, op: &str, inputs: &[&Value], attributes: Vec<AttributeProto>, shape: &Shape) -> Value {
+        let [output] = self.node_with(op, inputs, attributes, shape);
         output
     }
 
-    /// Adds a node whose results all have one type and shape.
+    /// Adds a node with `N` results of one shape. Their element type is that of the first input, for every operator
+    /// offered here.
     pub(super) fn node_with<const N: usize>(
         &self,
         op: &str,
         inputs: &[&Value],
         attributes: Vec<AttributeProto>,
-        result: (DType, Shape),
+        shape: &Shape,
     ) -> [Value; N] {
-        let outputs = std::array::from_fn(|_| self.builder.value(self.full_name(op), result.0, result.1.clone()));
+        let dtype = inputs.first().map_or(DType::F32, |input| input.dtype);
+        let outputs = std::array::from_fn(|_| self.builder.value(self.full_name(op), dtype, shape.clone()));
         self.push(op, inputs, attributes, &outputs);
         outputs
     }
@@ -222,11 +216,95 @@ impl Scope<'_> {
             input: inputs.iter().map(|value| value.name.clone()).collect(),
             output: outputs.iter().map(|value| value.name.clone()).collect(),
             attribute,
-            ..Default::default()
+            domain: String::new(),
         };
         let infos = outputs.iter().map(|value| self.builder.info(value));
         let graph = &mut self.builder.state.borrow_mut().graph;
         graph.node.push(node);
         graph.value_info.extend(infos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> Builder {
+        let bias = Data::floats(&[2], &[1.0, 2.0]).unwrap();
+        Builder::new("test", "batch", BTreeMap::from([("a.bias".to_owned(), bias)]))
+    }
+
+    #[test]
+    fn names_follow_the_modules_and_are_used_once() {
+        let builder = builder();
+        let x = builder.input("x", DType::F32, Shape::batched(&[2]));
+        let a = builder.root().part("a");
+        let names: Vec<_> = (0..3).map(|_| a.sqrt(&x).name().to_owned()).collect();
+        assert_eq!(names, ["a.Sqrt", "a.Sqrt_1", "a.Sqrt_2"]);
+        assert_eq!(a.part("b").sqrt(&x).name(), "a.b.Sqrt");
+        let [first, second] = a.split(&x).unwrap();
+        assert_eq!((first.name(), second.name(), first.shape()), ("a.Split", "a.Split_1", &Shape::batched(&[1])));
+    }
+
+    #[test]
+    fn equal_constants_are_stored_once() {
+        let builder = builder();
+        let g = builder.root();
+        assert_eq!(g.scalar(0.5), g.part("a").scalar(0.5));
+        assert_ne!(g.scalar(0.5), g.scalar(0.25));
+        // A list of one number is no number.
+        assert_ne!(g.filled(1, 0.5).shape(), g.scalar(0.5).shape());
+        assert_eq!(builder.state.borrow().graph.initializer.len(), 3);
+    }
+
+    #[test]
+    fn parameters_must_be_taken_once_and_whole() {
+        let builder = builder();
+        let a = builder.root().part("a");
+        let problem = |found: Result<Value>| found.unwrap_err().to_string();
+        let wrong = problem(a.parameter("weight", &[2], Layout::Same));
+        assert_eq!(wrong, "graph: a.weight: this weight is missing (expected shape [2])");
+        let x = builder.input("x", DType::F32, Shape::batched(&[2]));
+        let y = a.sqrt(&x);
+        let unused = builder.finish("y", &y).unwrap_err().to_string();
+        assert!(unused.starts_with("graph: a.bias: this weight belongs to no part of the network"), "{unused}");
+    }
+
+    #[test]
+    fn an_input_cannot_be_the_output() {
+        let builder = Builder::new("test", "batch", BTreeMap::new());
+        let x = builder.input("x", DType::F32, Shape::batched(&[2]));
+        assert!(builder.finish("y", &x).unwrap_err().to_string().contains("no node makes it"));
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        let builder = builder();
+        let g = builder.root();
+        let x = builder.input("x", DType::F32, Shape::batched(&[4, 6]));
+        let class = builder.input("class", DType::I64, Shape::batched(&[]));
+        let wrong = [
+            g.add(&x, &g.filled(5, 0.0)),
+            g.add(&x, &class),
+            g.matmul(&x, &x),
+            g.reshape(&x, &[4, 5]),
+            g.transpose(&x, &[0, 1, 1]),
+            g.concat(&x, &x, 0),
+            g.split::<4>(&x).map(|[first, ..]| first),
+            g.skip(&x, 1, 4),
+            g.gather(&x, &class),
+            g.sum(&x, 0, true),
+            g.mean(&g.scalar(1.0)),
+        ];
+        for result in wrong {
+            result.unwrap_err();
+        }
+        assert_eq!(
+            g.add(&x, &class).unwrap_err().to_string(),
+            "graph: Add: F32 [batch, 4, 6] and I64 [batch] do not go together"
+        );
+        assert_eq!(g.concat(&x, &x, 1).unwrap().shape(), &Shape::batched(&[8, 6]));
+        assert_eq!(g.skip(&x, 1, 3).unwrap().shape(), &Shape::batched(&[1, 6]));
+        assert_eq!(g.sum(&x, 1, false).unwrap().shape(), &Shape::batched(&[6]));
     }
 }

@@ -38,8 +38,11 @@ const OPERATORS: [(&str, &str); 20] = [
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn check(model: &[u8]) -> Result<()> {
-    let model = proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?;
-    let graph = header(&model)?;
+    check_model(&proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?)
+}
+
+pub(super) fn check_model(model: &ModelProto) -> Result<()> {
+    let graph = header(model)?;
     let mut types = BTreeMap::new();
     for input in &graph.input {
         define(&mut types, &input.name, value_type(input)?)?;
@@ -66,7 +69,7 @@ fn header(model: &ModelProto) -> Result<&GraphProto> {
         let problem = format!("IR version {}, expected {IR_VERSION}", model.ir_version);
         return Err(GraphError::new("model", problem));
     }
-    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain.as_str(), set.version)).collect();
+    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version)).collect();
     if opsets != [("", OPSET)] {
         return Err(GraphError::new(
             "model",
@@ -154,5 +157,66 @@ fn used(graph: &GraphProto, types: &BTreeMap<&str, DataType>) -> Result<()> {
     match types.keys().find(|name| !used.contains(*name)) {
         Some(unused) => Err(GraphError::new(*unused, "is used by nothing")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Builder, DType, Data, Layout, Shape};
+    use super::*;
+
+    /// One linear layer and a sum over a gathered row.
+    fn model() -> ModelProto {
+        let weight = Data::floats(&[2, 3], &[1.0; 6]).unwrap();
+        let builder = Builder::new("test", "batch", BTreeMap::from([("layer.weight".to_owned(), weight)]));
+        let g = builder.root().part("layer");
+        let x = builder.input("x", DType::F32, Shape::batched(&[3]));
+        let row = builder.input("row", DType::I64, Shape::batched(&[]));
+        let weight = g.parameter("weight", &[2, 3], Layout::Transposed).unwrap();
+        let table = g.constant("table", Data::floats(&[1, 2], &[0.5, 0.25]).unwrap());
+        let y = g.matmul(&x, &weight).unwrap();
+        let y = g.add(&y, &g.gather(&table, &row).unwrap()).unwrap();
+        let y = g.sigmoid(&y);
+        let bytes = builder.finish("y", &y).unwrap().encode(String::new(), Vec::new()).unwrap();
+        check(&bytes).unwrap();
+        proto::decode(&bytes).unwrap()
+    }
+
+    fn graph(model: &mut ModelProto) -> &mut GraphProto {
+        model.graph.as_mut().unwrap()
+    }
+
+    #[test]
+    fn each_fault_is_found_and_named() {
+        type Change = fn(&mut ModelProto);
+        let faults: [(Change, &str); 13] = [
+            (|m| m.ir_version = 10, "model: IR version 10, expected 8"),
+            (|m| m.opset_import[0].version = 23, "model: operator sets [(\"\", 23)], expected only 17"),
+            (|m| m.graph = None, "model: holds no graph"),
+            (|m| graph(m).output.clear(), "test: has no output"),
+            (|m| graph(m).node.swap(0, 2), "is defined by nothing before it"),
+            (|m| graph(m).node[0].op_type = "Gelu".into(), "operator Gelu is not one that all engines run"),
+            (|m| graph(m).node[1].input.swap(0, 1), "layer.Gather: input 1 is Float, expected Int64"),
+            (|m| drop(graph(m).node[0].input.pop()), "layer.MatMul: has 1 inputs, expected 2"),
+            (|m| graph(m).node[1].output[0] = "x".into(), "x: two values bear this name"),
+            (
+                |m| graph(m).initializer[0].raw_data.truncate(23),
+                "layer.weight.transposed: 23 bytes of data for shape [3, 2]",
+            ),
+            (|m| graph(m).node[3].input[0] = "x".into(), "layer.Add: is used by nothing"),
+            (|m| graph(m).output[0].name = "z".into(), "z: is declared with a type that no node gives it"),
+            (|m| graph(m).input[0] = graph(m).output[0].clone(), "its input \"x\" is defined by nothing"),
+        ];
+        for (change, problem) in faults {
+            let mut model = model();
+            change(&mut model);
+            let found = check_model(&model).unwrap_err().to_string();
+            assert!(found.contains(problem), "{found:?} instead of {problem:?}");
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_no_model() {
+        assert!(check(b"\x89PNG").unwrap_err().to_string().starts_with("graph: model: "));
     }
 }

@@ -43,6 +43,12 @@ impl Data {
         &self.dims
     }
 
+    /// The numbers, little-endian.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The matrix with rows and columns exchanged; anything that is no matrix stays as it is.
     #[must_use]
     pub fn transposed(self) -> Self {

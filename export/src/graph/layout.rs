@@ -18,7 +18,7 @@ impl Scope<'_> {
         // 0 keeps the batch: unlike -1 it leaves nothing for engines to find out.
         let target: Vec<i64> = [0].into_iter().chain(sizes.iter().map(|&size| size as i64)).collect();
         let target = self.integers(&target);
-        Ok(self.node("Reshape", &[x, &target], Vec::new(), (x.dtype, shape)))
+        Ok(self.node("Reshape", &[x, &target], Vec::new(), &shape))
     }
 
     /// The dimensions in the order `axes`.
@@ -34,7 +34,7 @@ impl Scope<'_> {
         }
         let shape = axes.iter().map(|&axis| x.shape.dims()[axis]).collect();
         let order: Vec<i64> = axes.iter().map(|&axis| axis as i64).collect();
-        Ok(self.node("Transpose", &[x], vec![ints("perm", &order)], (x.dtype, shape)))
+        Ok(self.node("Transpose", &[x], vec![ints("perm", &order)], &shape))
     }
 
     /// `a` followed by `b` along dimension `axis`.
@@ -48,7 +48,7 @@ impl Scope<'_> {
             (a.dtype == b.dtype && joined(&a.shape) == joined(&b.shape)).then(|| joined(&a.shape))
         });
         let shape = joined.ok_or_else(|| self.mismatch("Concat", a, b))?;
-        Ok(self.node("Concat", &[a, b], vec![int("axis", axis as i64)], (a.dtype, shape)))
+        Ok(self.node("Concat", &[a, b], vec![int("axis", axis as i64)], &shape))
     }
 
     /// `N` equal parts of the last dimension.
@@ -63,7 +63,7 @@ impl Scope<'_> {
         };
         let sizes = self.integers(&[part as i64; N]);
         let shape = x.shape.clone().with(last, Dim::Size(part));
-        Ok(self.node_with("Split", &[x, &sizes], vec![int("axis", last as i64)], (x.dtype, shape)))
+        Ok(self.node_with("Split", &[x, &sizes], vec![int("axis", last as i64)], &shape))
     }
 
     /// `x` without the first `count` entries of dimension `axis`.
@@ -77,7 +77,7 @@ impl Scope<'_> {
         };
         let [start, end, axes] = [count, size, axis].map(|bound| self.integers(&[bound as i64]));
         let shape = x.shape.clone().with(axis, Dim::Size(size - count));
-        Ok(self.node("Slice", &[x, &start, &end, &axes], Vec::new(), (x.dtype, shape)))
+        Ok(self.node("Slice", &[x, &start, &end, &axes], Vec::new(), &shape))
     }
 
     /// Rows of `table` `[rows, width]` by number: indices `[..]` become `[.., width]`.
@@ -89,6 +89,6 @@ impl Scope<'_> {
             return Err(self.mismatch("Gather", table, indices));
         };
         let shape = indices.shape.dims().iter().copied().chain([width]).collect();
-        Ok(self.node("Gather", &[table, indices], vec![int("axis", 0)], (table.dtype, shape)))
+        Ok(self.node("Gather", &[table, indices], vec![int("axis", 0)], &shape))
     }
 }

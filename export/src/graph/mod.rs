@@ -7,6 +7,7 @@
 mod builder;
 mod check;
 mod data;
+mod file;
 mod layout;
 mod ops;
 mod value;
@@ -14,6 +15,7 @@ mod value;
 pub use builder::{Builder, Layout, Scope, TRANSPOSED};
 pub use check::check;
 pub use data::Data;
+pub use file::Graph;
 pub use value::{DType, Dim, Shape, Value};
 
 /// The operator set of all graphs.

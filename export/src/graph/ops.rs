@@ -39,7 +39,7 @@ impl Scope<'_> {
     fn binary(&self, op: &str, a: &Value, b: &Value) -> Result<Value> {
         let shape = a.shape.broadcast(&b.shape).filter(|_| a.dtype == b.dtype);
         let shape = shape.ok_or_else(|| self.mismatch(op, a, b))?;
-        Ok(self.node(op, &[a, b], Vec::new(), (a.dtype, shape)))
+        Ok(self.node(op, &[a, b], Vec::new(), &shape))
     }
 
     pub(super) fn mismatch(&self, op: &str, a: &Value, b: &Value) -> GraphError {
@@ -51,7 +51,7 @@ impl Scope<'_> {
     #[must_use]
     pub fn square(&self, x: &Value) -> Value {
         let two = self.scalar(2.0);
-        self.node("Pow", &[x, &two], Vec::new(), (x.dtype, x.shape.clone()))
+        self.node("Pow", &[x, &two], Vec::new(), &x.shape)
     }
 
     /// Square root of floats.
@@ -79,20 +79,20 @@ impl Scope<'_> {
     }
 
     fn unary(&self, op: &str, x: &Value) -> Value {
-        self.node(op, &[x], Vec::new(), (x.dtype, x.shape.clone()))
+        self.node(op, &[x], Vec::new(), &x.shape)
     }
 
     /// The larger of `x` and `least`. Clip, since candle-onnx has no Max.
     #[must_use]
     pub fn at_least(&self, x: &Value, least: f32) -> Value {
         let least = self.scalar(least);
-        self.node("Clip", &[x, &least], Vec::new(), (x.dtype, x.shape.clone()))
+        self.node("Clip", &[x, &least], Vec::new(), &x.shape)
     }
 
     /// Softmax over the last dimension.
     #[must_use]
     pub fn softmax(&self, x: &Value) -> Value {
-        self.node("Softmax", &[x], vec![int("axis", -1)], (x.dtype, x.shape.clone()))
+        self.node("Softmax", &[x], vec![int("axis", -1)], &x.shape)
     }
 
     /// Mean over the last dimension, which stays with size 1.
@@ -103,7 +103,7 @@ impl Scope<'_> {
         let last = self.last_axis("ReduceMean", x)?;
         // Axes as attribute: candle-onnx ignores the input of later opsets and takes the mean over everything.
         let attributes = vec![ints("axes", &[-1]), int("keepdims", 1)];
-        Ok(self.node("ReduceMean", &[x], attributes, (x.dtype, x.shape.clone().with(last, Dim::Size(1)))))
+        Ok(self.node("ReduceMean", &[x], attributes, &x.shape.clone().with(last, Dim::Size(1))))
     }
 
     /// Sum over dimension `axis`, which stays with size 1 if `keep` says so.
@@ -120,7 +120,7 @@ impl Scope<'_> {
         let dims = x.shape.dims().iter().enumerate();
         let dims = dims.filter(|(i, _)| keep || *i != axis);
         let shape = dims.map(|(i, dim)| if i == axis { Dim::Size(1) } else { *dim }).collect();
-        Ok(self.node("ReduceSum", &[x, &axes], vec![int("keepdims", keep.into())], (x.dtype, shape)))
+        Ok(self.node("ReduceSum", &[x, &axes], vec![int("keepdims", keep.into())], &shape))
     }
 
     /// Matrix product `[.., m, k] x [.., k, n]`.
@@ -130,7 +130,7 @@ impl Scope<'_> {
     pub fn matmul(&self, a: &Value, b: &Value) -> Result<Value> {
         let shape = matmul_shape(&a.shape, &b.shape).filter(|_| a.dtype == DType::F32 && b.dtype == DType::F32);
         let shape = shape.ok_or_else(|| self.mismatch("MatMul", a, b))?;
-        Ok(self.node("MatMul", &[a, b], Vec::new(), (DType::F32, shape)))
+        Ok(self.node("MatMul", &[a, b], Vec::new(), &shape))
     }
 
     /// `count` times the number `value`.

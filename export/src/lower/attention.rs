@@ -6,7 +6,7 @@ use super::layers::{linear, rms_norm};
 use super::rotary::Rotary;
 use crate::graph::{Layout, Result, Scope, Value};
 
-/// Added nowhere: the least sum of squares by which an L2 norm divides.
+/// The least sum of squares whose root an L2 norm divides by.
 const L2_LEAST: f32 = 1e-12;
 
 /// Attention over the tokens `[batch, tokens, hidden]`.

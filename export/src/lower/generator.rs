@@ -8,14 +8,13 @@ use super::attention::attention;
 use super::conditioning::conditioning;
 use super::layers::{linear, norm, silu};
 use super::rotary::Rotary;
-use crate::graph::{Builder, DType, Data, Layout, Result, Scope, Shape, Value};
-use crate::proto::GraphProto;
+use crate::graph::{Builder, DType, Data, Graph, Layout, Result, Scope, Shape, Value};
 
 /// The graph of a generator with the given parameters, named as in the network.
 ///
 /// # Errors
 /// A parameter that is missing, unknown or of another shape than `config` says.
-pub(crate) fn generator(config: &GeneratorConfig, parameters: BTreeMap<String, Data>) -> Result<GraphProto> {
+pub(crate) fn generator(config: &GeneratorConfig, parameters: BTreeMap<String, Data>) -> Result<Graph> {
     let builder = Builder::new("generator", names::BATCH, parameters);
     let g = &builder.root();
     let ImageShape { channels, height, width } = config.image;

@@ -7,8 +7,10 @@ use super::numeric::{sum, sum_of_squares};
 
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
 const MIN_SQUARED_DISTANCE: f32 = 1e-8;
-/// Largest squared norm about the centre; the square of a drift in f32 overflows not far above.
+/// Largest squared norm of a vector; the square of a drift in f32 overflows not far above.
 const MAX_SQUARED_NORM: f64 = 1e30;
+/// Share of |x|^2 + |y|^2 below which their difference to 2 x.y has lost too many digits.
+const CANCELLED: f32 = 1.0 / 64.0;
 
 /// A generated sample meets every target of its problem and none of another.
 #[derive(Debug)]
@@ -35,19 +37,21 @@ impl Problem {
         let (group, location) = (index / shape.locations, index % shape.locations);
         let images = shape.generated + shape.unconditional + shape.positives;
         let mut points = Vec::with_capacity(images * shape.dim);
-        for set in [features.generated, features.unconditional, features.positives] {
-            batch.vectors(set, group, location).for_each(|vector| points.extend_from_slice(vector));
+        let sets = [
+            ("generated", features.generated),
+            ("unconditional", features.unconditional),
+            ("positive", features.positives),
+        ];
+        for (set, values) in sets {
+            for vector in batch.vectors(values, group, location) {
+                // A NaN is not in the range either.
+                if !(0.0..=MAX_SQUARED_NORM).contains(&sum_of_squares(vector)) {
+                    return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
+                }
+                points.extend_from_slice(vector);
+            }
         }
         center(&mut points, shape.dim);
-        let norms: Vec<f64> = points.chunks_exact(shape.dim).map(sum_of_squares).collect();
-        if let Some(row) = norms.iter().position(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
-            let set = match row.checked_sub(shape.generated) {
-                None => "generated",
-                Some(row) if row < shape.unconditional => "unconditional",
-                Some(_) => "positive",
-            };
-            return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
-        }
         let mut problem = Self {
             points,
             distances: Vec::new(),
@@ -56,7 +60,7 @@ impl Problem {
             dim: shape.dim,
             weight: features.weight[group],
         };
-        problem.distances = problem.measure(&norms);
+        problem.distances = problem.measure();
         Ok(problem)
     }
 
@@ -107,18 +111,29 @@ impl Problem {
     }
 
     /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)).
-    fn measure(&self, norms: &[f64]) -> Vec<f32> {
-        let targets = self.columns.targets;
+    fn measure(&self) -> Vec<f32> {
+        let Columns { own, targets, .. } = self.columns;
         let mut distances = vec![0.0; self.generated * targets];
         matmul::product_transposed(&mut distances, self.samples(), self.targets(), self.dim);
-        let norms: Vec<f32> = norms.iter().map(|&norm| norm as f32).collect();
+        let norms: Vec<f32> = self.points.chunks_exact(self.dim).map(|point| sum_of_squares(point) as f32).collect();
         let target_norms = &norms[norms.len() - targets..];
-        for (row, norm) in distances.chunks_exact_mut(targets).zip(&norms) {
-            for (distance, target_norm) in row.iter_mut().zip(target_norms) {
-                *distance = (norm + target_norm - 2.0 * *distance).max(MIN_SQUARED_DISTANCE).sqrt();
+        for (i, (row, norm)) in distances.chunks_exact_mut(targets).zip(&norms).enumerate() {
+            for (y, (distance, target_norm)) in row.iter_mut().zip(target_norms).enumerate() {
+                let sum = norm + target_norm;
+                let mut squared = sum - 2.0 * *distance;
+                if squared < CANCELLED * sum {
+                    squared = if i == y && own > 0 { 0.0 } else { self.squared_difference(i, y) };
+                }
+                *distance = squared.max(MIN_SQUARED_DISTANCE).sqrt();
             }
         }
         distances
+    }
+
+    fn squared_difference(&self, sample: usize, target: usize) -> f32 {
+        let x = &self.samples()[sample * self.dim..][..self.dim];
+        let y = &self.targets()[target * self.dim..][..self.dim];
+        x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
     }
 }
 
@@ -152,7 +167,7 @@ mod tests {
             let problem = Problem::new(&batch(&points[..4], &points[4..]), 0).unwrap();
             let expected = [1e-4, 5.0, 1.0, 5.0, 1e-4, 18f32.sqrt()];
             for (found, expected) in problem.distances.iter().zip(expected) {
-                assert!((found - expected).abs() < 2e-3 * expected.max(1.0), "{found} {expected}");
+                assert!((found - expected).abs() < 1e-6 * expected.max(1.0), "{found} {expected}");
             }
             let masked = problem.scaled_distances(2.0, Some(100.0));
             assert!(masked[0] > 99.9 && masked[4] > 99.9 && (masked[1] - 2.5).abs() < 1e-2);

@@ -1,1 +1,15 @@
 //! Judging what a generator has learned.
+
+mod conv;
+mod error;
+mod frechet;
+mod judge;
+mod quality;
+mod symmetric;
+mod training;
+
+pub use error::{EvalError, Result};
+pub use frechet::{Gaussian, frechet_distance};
+pub use judge::{FEATURES, Judge};
+pub use quality::{ClassQuality, Frechet, QualityReport, Reference, Samples};
+pub use training::{JudgeProgress, JudgeSettings};

@@ -56,7 +56,8 @@ impl<F: FnMut(&mut [f32], &[f32])> InplaceOp2 for Update<F> {
     }
 }
 
-fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+/// The numbers of a contiguous f32 CPU tensor inside an operation.
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => candle_core::bail!("expected a contiguous tensor"),

@@ -12,5 +12,6 @@ mod state;
 pub use adamw::{AdamW, AdamWSettings, StepNorms};
 pub use ema::Ema;
 pub use error::{OptimError, Result};
+pub(crate) use inplace::slice as cpu_slice;
 pub use norm::{GlobalNorm, global_norm};
 pub use schedule::{Decay, Schedule};

@@ -1,0 +1,64 @@
+//! Engines that run an exported model.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor};
+use drifting_spec::{GeneratorConfig, Inputs, names};
+
+use crate::BoxError;
+use crate::graph::GraphError;
+use crate::proto::Evaluator;
+
+/// An engine with the exported model in it.
+pub trait Runner {
+    /// Name and version, for people: `onnxruntime 1.31.1`.
+    fn name(&self) -> &str;
+
+    /// The images of a batch, `[batch, channels, height, width]` in row-major order.
+    ///
+    /// # Errors
+    /// Whatever keeps the engine from running.
+    fn run(&mut self, inputs: &Inputs) -> std::result::Result<Vec<f32>, BoxError>;
+}
+
+/// candle's own evaluator of ONNX files: slow, and independent of every other engine.
+#[derive(Debug)]
+pub struct CandleOnnx {
+    model: Evaluator,
+    config: GeneratorConfig,
+}
+
+impl CandleOnnx {
+    pub(crate) fn new(model: &[u8], config: GeneratorConfig) -> std::result::Result<Self, GraphError> {
+        let model = Evaluator::new(model).map_err(|error| GraphError::new("model", error.to_string()))?;
+        Ok(Self { model, config })
+    }
+}
+
+impl Runner for CandleOnnx {
+    fn name(&self) -> &str {
+        "candle-onnx"
+    }
+
+    fn run(&mut self, inputs: &Inputs) -> std::result::Result<Vec<f32>, BoxError> {
+        let values = tensors(inputs, &self.config)?;
+        let outputs = self.model.run(values)?;
+        let image = outputs.get(names::IMAGE).ok_or_else(|| format!("the model has no output {:?}", names::IMAGE))?;
+        Ok(image.flatten_all()?.to_vec1()?)
+    }
+}
+
+/// The inputs as tensors under the names that the model gives them.
+pub(super) fn tensors(inputs: &Inputs, config: &GeneratorConfig) -> Result<BTreeMap<&'static str, Tensor>> {
+    let (batch, image, cpu) = (inputs.batch(), config.image, &Device::Cpu);
+    let noise = Tensor::from_slice(&inputs.noise, (batch, image.channels, image.height, image.width), cpu)?;
+    let mut tensors = BTreeMap::from([
+        (names::NOISE, noise),
+        (names::CLASS, Tensor::from_slice(&inputs.class, batch, cpu)?),
+        (names::ALPHA, Tensor::from_slice(&inputs.alpha, batch, cpu)?),
+    ]);
+    if config.style_tokens > 0 {
+        tensors.insert(names::STYLE, Tensor::from_slice(&inputs.style, (batch, config.style_tokens), cpu)?);
+    }
+    Ok(tensors)
+}

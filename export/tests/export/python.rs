@@ -1,0 +1,58 @@
+//! Python's own checker and ONNX Runtime as second opinion.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use drifting_export::{model, reference};
+use drifting_models::weights;
+
+use crate::settings::{generator, manifest, settings};
+
+const PYTHON: &str = "export/tests/python";
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The interpreter of an environment with the packages that the check needs.
+fn interpreter() -> String {
+    let made = Command::new("tools/python-venv")
+        .arg(format!("{PYTHON}/requirements.txt"))
+        .current_dir(workspace())
+        .output()
+        .expect("tools/python-venv cannot be started");
+    let problem = String::from_utf8_lossy(&made.stderr);
+    assert!(
+        made.status.success(),
+        "python3 and pip are needed for this test, and an index to install onnx and onnxruntime from; \
+         DRIFTING_OFFLINE=1 leaves it out.\n{problem}"
+    );
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images() {
+    if std::env::var("DRIFTING_OFFLINE").is_ok_and(|value| value == "1") {
+        println!("skipped: DRIFTING_OFFLINE=1");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (name, config) in settings() {
+        let (generator, manifest) = (generator(config.clone()), manifest(config));
+        let onnx = folder.path().join(format!("{name}.onnx"));
+        weights::write_bytes(&onnx, &model(&manifest, &generator.params().tensors()).unwrap()).unwrap();
+        let expected = folder.path().join(format!("{name}.safetensors"));
+        weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
+        files.extend([onnx, expected]);
+    }
+    let check = Command::new(interpreter())
+        .arg(format!("{PYTHON}/check_onnx.py"))
+        .args(&files)
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{said}\n{}", String::from_utf8_lossy(&check.stderr));
+    assert_eq!(said.lines().count(), settings().len(), "{said}");
+}

@@ -1,0 +1,54 @@
+//! `drifting export`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use drifting_export::{Report, export};
+use drifting_serve::engine::{EngineChoice, EngineSettings};
+use drifting_serve::runtime::RuntimeSettings;
+use drifting_train::run::ModelFile;
+
+use crate::{engines, models};
+
+/// Write a generator as an ONNX file and verify it.
+///
+/// The file carries its whole description, so that serving needs nothing else. It is compared with candle through ONNX
+/// Runtime, rten and candle-onnx; the result is written beside it as verify.json, and a model that fails is not written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run folder, or a weight file of a run or of `drifting import`.
+    model: PathBuf,
+    /// The ONNX file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Which moving average of a run, by its decay [default: the first].
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
+    /// Engine to verify with: auto, onnxruntime, rten.
+    #[arg(long, default_value_t)]
+    engine: EngineChoice,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let model = models::open(&args.model, args.ema)?;
+    let report = write(&model, &args.out, args.engine)?;
+    print(&args.out, &report);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Exports and verifies a model.
+pub(crate) fn write(model: &ModelFile, out: &Path, choice: EngineChoice) -> Result<Report> {
+    let settings = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
+    let generator = model.generator()?;
+    Ok(export(out, &generator, &model.manifest, |path| engines::verifiers(path, &settings))?)
+}
+
+/// Tells what was written and how far each engine is from candle.
+pub(crate) fn print(out: &Path, report: &Report) {
+    eprintln!("wrote {} (sha256 {})", out.display(), report.model_sha256);
+    for runner in &report.runners {
+        let largest = runner.batches.iter().filter_map(|batch| batch.max_abs_diff).fold(0.0, f32::max);
+        eprintln!("  verified with {}: differs from candle by {largest:.1e} at most", runner.name);
+    }
+}

@@ -1,0 +1,56 @@
+//! Judging a generator with a small CNN that is trained on the real images.
+
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use drifting_models::Generator;
+use drifting_train::config::TrainConfig;
+use drifting_train::data::Dataset;
+use drifting_train::eval::{Judge, JudgeSettings, QualityReport, Reference, Samples};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Seed of the images that are judged: training never saw their noise.
+pub(crate) const SEED: u64 = 1_000_003;
+
+/// The judge of a data set: the one at `path`, or a new one that is kept there.
+pub(crate) fn reference(config: &TrainConfig, train: &Dataset, path: &Path) -> Result<Reference> {
+    let test = config.data.open_test(train)?;
+    let (train, test) = match test {
+        Some((test, _)) => (train.clone(), test),
+        None => train.hold_out(5).context("the data have no test images and too few to hold some out")?,
+    };
+    let kept = Judge::load(path).ok().filter(|judge| judge.data_sha256() == train.sha256());
+    let judge = match kept {
+        Some(judge) => judge,
+        None => {
+            eprintln!("training the judge, a small CNN, on {} real images", train.len());
+            let judge = learn(&train)?;
+            judge.save(path)?;
+            judge
+        }
+    };
+    Ok(Reference::new(judge, &train, &test)?)
+}
+
+fn learn(train: &Dataset) -> Result<Judge> {
+    let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left")?);
+    let judge = Judge::train(train, JudgeSettings::default(), |progress| {
+        bar.set_length(progress.steps);
+        bar.set_position(progress.step);
+    })?;
+    bar.finish_and_clear();
+    Ok(judge)
+}
+
+/// Generates `per_class` images of every class and measures them.
+pub(crate) fn measure(
+    reference: &Reference,
+    generator: &Generator,
+    alpha: f32,
+    per_class: usize,
+) -> Result<QualityReport> {
+    let samples = Samples::of(generator, SEED, alpha, per_class)?;
+    Ok(reference.measure(&samples)?)
+}

@@ -1,0 +1,24 @@
+//! Generators from wherever a person points to.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use drifting_train::run::{ModelFile, RunFolder};
+
+/// The weights behind `path`: a run folder (its last checkpoint), or a weight file.
+pub(crate) fn open(path: &Path, ema: Option<f64>) -> Result<ModelFile> {
+    if path.is_dir() {
+        let folder = RunFolder::open(path)?;
+        let config = folder.config()?;
+        let checkpoint = folder.latest()?;
+        let checkpoint = checkpoint.with_context(|| format!("{} has no checkpoint yet", path.display()))?;
+        return Ok(checkpoint.average(&config, ema)?);
+    }
+    if !path.exists() {
+        bail!("{} is not there; expected a run folder or a weight file", path.display());
+    }
+    if ema.is_some() {
+        bail!("--ema chooses among the averages of a run folder; {} is a file", path.display());
+    }
+    Ok(ModelFile::read(path)?)
+}

@@ -1,0 +1,132 @@
+//! The built command in a folder of its own, and as much of an HTTP client as its tests need.
+
+#![allow(dead_code, reason = "not every test uses every helper")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A temporary folder in which the command runs.
+pub struct Workspace {
+    folder: TempDir,
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drifting"));
+        command.args(args).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs the command and returns its standard output; it must succeed.
+    pub fn succeed(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "drifting {}: {}", args.join(" "), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs the command and returns its standard error; it must fail without a panic.
+    pub fn fail(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let message = text(&output.stderr);
+        assert!(!output.status.success() && !message.contains("panicked"), "drifting {}: {message}", args.join(" "));
+        message
+    }
+
+    /// Writes the configuration of a run that takes a second.
+    pub fn tiny_config(&self) -> PathBuf {
+        let path = self.path("tiny.toml");
+        std::fs::write(&path, TINY).unwrap();
+        path
+    }
+}
+
+const TINY: &str = r#"
+name = "tiny"
+steps = 40
+data = { embedded = "fashion-mnist" }
+batch = { classes = 4, generated = 4, positives = 8, unconditional = 4 }
+features = { keys = ["global", "patch_7", "mean_4"] }
+schedule = { lr = 2e-3, warmup_steps = 5 }
+ema = { decays = [0.9] }
+output = { checkpoint_every = 10, samples_every = 0 }
+
+[generator]
+image = { channels = 1, height = 28, width = 28 }
+patch = 7
+hidden = 32
+depth = 2
+heads = 2
+classes = 10
+style_tokens = 4
+style_codes = 8
+registers = 2
+"#;
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Names and bytes of a folder's files.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.file_name().unwrap().to_string_lossy().into(), std::fs::read(path).unwrap())).collect()
+}
+
+/// A running server that ends with the test.
+pub struct Server {
+    child: Child,
+    pub address: String,
+}
+
+impl Server {
+    pub fn start(workspace: &Workspace, model: &str) -> Self {
+        let mut command = workspace.command(&["serve", model, "--port", "0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.map_while(Result::ok).find_map(|line| {
+            let rest = line.split_once("http://")?.1;
+            Some(rest.split_once('/')?.0.to_owned())
+        });
+        Self { child, address: address.expect("the server says where it listens") }
+    }
+
+    /// Sends one request; returns status, headers (lower case) and body.
+    pub fn request(&self, method: &str, target: &str) -> (u16, BTreeMap<String, String>, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a complete head");
+        let head = text(&answer[..end]);
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_lowercase(), v.to_owned()));
+        (status, headers.collect(), answer[end + 4..].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

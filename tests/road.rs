@@ -1,0 +1,102 @@
+//! From images to an HTTP image: train, stop, go on, export, verify, sample, serve.
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Server, Workspace, files};
+
+#[test]
+fn images_become_an_http_image() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "run"]);
+    workspace.succeed(&["export", "run", "--out", "model.onnx"]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(workspace.path("verify.json")).unwrap()).unwrap();
+    assert_eq!(report["passed"], true);
+    assert!(report["runners"].as_array().unwrap().len() >= 3, "candle-onnx, ONNX Runtime, rten: {report}");
+
+    let server = Server::start(&workspace, "model.onnx");
+    let target = "/generate?class=3&alpha=1.5&seed=7";
+    let (status, headers, first) = server.request("POST", target);
+    assert_eq!((status, headers["content-type"].as_str(), headers["x-seed"].as_str()), (200, "image/png", "7"));
+    assert_eq!(server.request("POST", target).2, first, "the same request gives the same bytes");
+
+    let sample =
+        ["sample", "model.onnx", "--class", "3", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "one.png"];
+    workspace.succeed(&sample);
+    let decode = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_luma8();
+    let sampled = decode(&std::fs::read(workspace.path("one.png")).unwrap());
+    assert_eq!(sampled, decode(&first), "drifting sample gives the same pixels");
+
+    // candle and ONNX Runtime differ in the last bits, which may turn a rounding.
+    workspace.succeed(&[
+        "sample", "run", "--class", "Dress", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "two.png",
+    ]);
+    let candle = decode(&std::fs::read(workspace.path("two.png")).unwrap());
+    assert!(candle.iter().zip(sampled.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
+
+    let (status, _, body) = server.request("POST", "/generate?class=77");
+    let error: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, error["error"]["parameter"].as_str()), (422, Some("class")));
+    let (status, _, page) = server.request("GET", "/");
+    assert!(status == 200 && String::from_utf8_lossy(&page).contains("<html"));
+}
+
+/// Kills a run at any moment, again and again; in the end the bytes are those of the straight run.
+#[cfg(unix)]
+#[test]
+fn a_stopped_and_a_killed_run_end_with_the_bytes_of_the_straight_one() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "straight"]);
+    let last = "checkpoints/step_000040";
+    let straight = files(&workspace.path("straight").join(last));
+    for (name, signal) in [("stopped", "-INT"), ("killed", "-KILL")] {
+        let folder = workspace.path(name);
+        let mut interrupted = 0;
+        for attempt in 0.. {
+            let mut command = workspace.command(&["train", "tiny.toml", "--out", name]);
+            let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+            // Moments that differ from attempt to attempt, and late enough to get on.
+            let moment = Instant::now() + Duration::from_millis(300 + 170 * attempt % 1000);
+            let mut ended = None;
+            while ended.is_none() && (Instant::now() < moment || attempt > 6) {
+                std::thread::sleep(Duration::from_millis(5));
+                ended = child.try_wait().unwrap();
+            }
+            if ended.is_none() {
+                interrupted += 1;
+                let id = child.id().to_string();
+                assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
+                ended = Some(child.wait().unwrap());
+            }
+            if ended.unwrap().success() {
+                break;
+            }
+        }
+        assert!(interrupted > 0, "the run was too fast to be interrupted");
+        assert_eq!(files(&folder.join(last)), straight, "{name}");
+    }
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    let wrong_key = workspace.fail(&["train", "tiny.toml", "--set", "schedule.learning_rate=1"]);
+    assert!(wrong_key.contains("learning_rate") && wrong_key.contains("lr"), "{wrong_key}");
+    let absent = workspace.fail(&["train", "absent.toml"]);
+    assert!(absent.contains("absent.toml"), "{absent}");
+    let no_run = workspace.fail(&["export", "nowhere", "--out", "model.onnx"]);
+    assert!(no_run.contains("nowhere"), "{no_run}");
+    let no_data = workspace.fail(&["train", "tiny.toml", "--data", "no-images"]);
+    assert!(no_data.contains("no-images"), "{no_data}");
+    std::fs::write(workspace.path("broken.onnx"), b"\x08\x08broken").unwrap();
+    let broken = workspace.fail(&["serve", "broken.onnx"]);
+    assert!(broken.contains("broken.onnx"), "{broken}");
+    workspace.succeed(&["train", "tiny.toml", "--dry-run"]);
+    assert!(!workspace.path("runs").exists(), "a dry run writes nothing");
+}

@@ -1,0 +1,223 @@
+//! The settings of a training run: one TOML file, every key documented here.
+
+mod load;
+
+use drifting_spec::{AlphaRange, GeneratorConfig};
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Override};
+
+use crate::data::DataSource;
+use crate::drift::{AlphaLaw, DriftSettings};
+use crate::features::PixelKey;
+use crate::optim::{AdamWSettings, Schedule};
+
+/// A training run, resolved and checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Name of the model.
+    pub name: String,
+    /// Seed of everything random.
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Real images.
+    pub data: DataSource,
+    /// Network.
+    pub generator: GeneratorConfig,
+    /// Images of one step.
+    pub batch: BatchSettings,
+    /// Law of the guidance strength.
+    #[serde(default)]
+    pub alpha: AlphaLaw,
+    /// Spaces in which samples drift.
+    pub features: FeatureSettings,
+    /// The objective.
+    #[serde(default)]
+    pub drift: DriftSettings,
+    /// Optimizer.
+    #[serde(default)]
+    pub optimizer: OptimizerSettings,
+    /// Learning rate over the steps.
+    pub schedule: Schedule,
+    /// Moving averages.
+    #[serde(default)]
+    pub ema: EmaSettings,
+    /// Pictures made of the model.
+    #[serde(default)]
+    pub sampling: SamplingSettings,
+    /// What the run folder receives, and how often.
+    #[serde(default)]
+    pub output: OutputSettings,
+}
+
+/// Images of one step (paper Table 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Class groups, N_c.
+    pub classes: usize,
+    /// Generated images per class, N_gen; they are each other's negatives.
+    pub generated: usize,
+    /// Real images of the class, N_pos.
+    pub positives: usize,
+    /// Real images of any class, N_unc, weighted by alpha; 0 turns guidance off.
+    pub unconditional: usize,
+}
+
+/// Feature keys of the loss; each contributes one term of weight 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSettings {
+    /// Names, such as `global`, `patch_7`, `mean_4`, `std_4`.
+    pub keys: Vec<String>,
+}
+
+/// Optimizer settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerSettings {
+    /// Constants of AdamW.
+    pub adamw: AdamWSettings,
+    /// Largest global norm of the gradients; larger ones are scaled down to it.
+    pub clip: f64,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        Self { adamw: AdamWSettings::default(), clip: 2.0 }
+    }
+}
+
+/// Moving averages of the parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmaSettings {
+    /// Decays, one average each; the first one is sampled and exported.
+    pub decays: Vec<f64>,
+}
+
+impl Default for EmaSettings {
+    fn default() -> Self {
+        Self { decays: vec![0.999] }
+    }
+}
+
+/// How the model is sampled unless something else is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingSettings {
+    /// Guidance strength.
+    pub alpha: f32,
+    /// Guidance strengths of the sample grids, one column each.
+    pub grid_alphas: Vec<f32>,
+    /// Images of each class and alpha in the sample grids.
+    pub grid_images: usize,
+    /// Classes of the sample grids, one row each; the first ones of the data.
+    pub grid_classes: usize,
+}
+
+impl Default for SamplingSettings {
+    fn default() -> Self {
+        Self { alpha: 1.0, grid_alphas: vec![1.0, 1.5, 2.0, 3.0], grid_images: 3, grid_classes: 10 }
+    }
+}
+
+/// What the run folder receives, in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutputSettings {
+    /// Steps between lines of `metrics.jsonl`.
+    pub metrics_every: u64,
+    /// Steps between sample grids; 0 for none but the last.
+    pub samples_every: u64,
+    /// Steps between checkpoints; 0 for none but the last.
+    pub checkpoint_every: u64,
+    /// Checkpoints that stay; older ones are deleted.
+    pub keep_checkpoints: usize,
+}
+
+impl Default for OutputSettings {
+    fn default() -> Self {
+        Self { metrics_every: 10, samples_every: 500, checkpoint_every: 500, keep_checkpoints: 2 }
+    }
+}
+
+mod defaults {
+    pub(super) fn seed() -> u64 {
+        42
+    }
+}
+
+impl TrainConfig {
+    /// Checks every section and that they fit each other.
+    ///
+    /// # Errors
+    /// Names the key and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |key: &str, problem: String| Err(ConfigError::Invalid { key: key.to_owned(), problem });
+        self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
+        self.feature_keys()?;
+        let BatchSettings { classes, generated, positives, .. } = self.batch;
+        for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
+            if value == 0 {
+                return invalid(key, "needs at least one image".to_owned());
+            }
+        }
+        if !(1..=self.generator.classes).contains(&classes) {
+            return invalid("batch.classes", format!("{classes} is not between 1 and {}", self.generator.classes));
+        }
+        if !(self.optimizer.clip.is_finite() && self.optimizer.clip > 0.0) {
+            return invalid("optimizer.clip", format!("{} is not a positive number", self.optimizer.clip));
+        }
+        match self.ema.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+            Some(decay) => return invalid("ema.decays", format!("{decay} is not at least 0 and below 1")),
+            None if self.ema.decays.is_empty() => return invalid("ema.decays", "needs one decay".to_owned()),
+            None => {}
+        }
+        let range = self.alpha_range();
+        match self.sampling.grid_alphas.iter().chain([&self.sampling.alpha]).find(|alpha| !range.contains(**alpha)) {
+            Some(alpha) => {
+                invalid("sampling", format!("alpha {alpha} is not in the trained {}..{}", range.min, range.max))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The feature keys, parsed and held against the image.
+    ///
+    /// # Errors
+    /// A name that is no key, a key that does not fit the image or is named twice, none at all.
+    pub fn feature_keys(&self) -> Result<Vec<PixelKey>, ConfigError> {
+        let invalid = |problem: String| ConfigError::Invalid { key: "features.keys".to_owned(), problem };
+        let mut keys = Vec::new();
+        for name in &self.features.keys {
+            let key: PixelKey = name.parse().map_err(|error| ConfigError::Section(format!("{error}")))?;
+            key.size(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
+            if keys.contains(&key) {
+                return Err(invalid(format!("{name} is named twice")));
+            }
+            keys.push(key);
+        }
+        if keys.is_empty() { Err(invalid("needs at least one key".to_owned())) } else { Ok(keys) }
+    }
+
+    /// The range of alpha that the run trains, with the default of sampling.
+    #[must_use]
+    pub fn alpha_range(&self) -> AlphaRange {
+        let (min, max) = self.alpha.range();
+        AlphaRange { min, max, default: self.sampling.alpha }
+    }
+
+    /// Images generated in one step.
+    #[must_use]
+    pub fn images_per_step(&self) -> usize {
+        self.batch.classes * self.batch.generated
+    }
+}

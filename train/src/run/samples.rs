@@ -1,0 +1,60 @@
+//! Sample grids: classes x alphas from fixed noise, so that pictures of different steps can be compared.
+
+use std::io::Cursor;
+
+use drifting_models::Generator;
+use drifting_spec::{ImageShape, Inputs, pixels};
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, imageops};
+
+use super::RunError;
+use crate::config::TrainConfig;
+use crate::trainer::TrainError;
+
+/// Width that a grid of small images is enlarged to, at most.
+const GRID_WIDTH: usize = 1200;
+
+/// A PNG with a row for each class and, for each alpha, a few columns. A column's images share noise and style, and so
+/// do the columns of the same place under other alphas: only what is asked for differs.
+///
+/// # Errors
+/// Images that are no pictures (neither grey nor colour).
+pub fn grid(generator: &Generator, config: &TrainConfig) -> Result<Vec<u8>, RunError> {
+    let settings = &config.sampling;
+    let mut inputs = Inputs::default();
+    for class in 0..settings.grid_classes.min(config.generator.classes) {
+        for alpha in &settings.grid_alphas {
+            for index in 0..settings.grid_images {
+                inputs.push_seeded(&config.generator, config.seed, index as u64, class, *alpha);
+            }
+        }
+    }
+    let failed = |problem: String| RunError::file("samples".as_ref(), problem);
+    if inputs.batch() == 0 {
+        return Err(failed("sampling: a grid needs classes, alphas and images".to_owned()));
+    }
+    let images = generator.run(&inputs)?.flatten_all().and_then(|images| images.to_vec1::<f32>());
+    let images = images.map_err(TrainError::from)?;
+    let shape = config.generator.image;
+    let bytes = images.chunks_exact(shape.len()).map(|image| pixels::to_bytes([-1.0, 1.0], image, shape));
+    let bytes = bytes.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.to_string()))?;
+    let columns = settings.grid_alphas.len() * settings.grid_images;
+    let (sheet, bytes) = pixels::sheet(&bytes, shape, columns).map_err(|error| failed(error.to_string()))?;
+    encode_png(sheet, bytes, GRID_WIDTH).ok_or_else(|| failed("the sheet is no picture".to_owned()))
+}
+
+/// Interleaved bytes as PNG, enlarged by the largest whole number that keeps it within `width`; `None` when they are no
+/// picture of that shape.
+#[must_use]
+pub fn encode_png(shape: ImageShape, bytes: Vec<u8>, width: usize) -> Option<Vec<u8>> {
+    let (columns, rows) = (u32::try_from(shape.width).ok()?, u32::try_from(shape.height).ok()?);
+    let image = match shape.channels {
+        1 => DynamicImage::ImageLuma8(GrayImage::from_raw(columns, rows, bytes)?),
+        3 => DynamicImage::ImageRgb8(RgbImage::from_raw(columns, rows, bytes)?),
+        _ => return None,
+    };
+    let factor = (width / shape.width.max(1)).max(1) as u32;
+    let image = image.resize_exact(columns * factor, rows * factor, imageops::FilterType::Nearest);
+    let mut png = Vec::new();
+    image.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).ok()?;
+    Some(png)
+}
