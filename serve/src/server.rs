@@ -99,7 +99,7 @@ impl Server {
         listener.set_nonblocking(true).map_err(bind)?;
         let model = Model::open(&settings.model)?;
         let engine = engine::open(&model, &settings.engine, notify)?;
-        let (service, engine_thread) = Service::start(&model, engine, settings.limits.clone())?;
+        let (service, engine_thread) = Service::start(&model, engine, settings.limits)?;
         let (engine, batch_sizes) = (service.engine(), &service.batch_sizes);
         tracing::info!(%engine, ?batch_sizes, %address, model = %settings.model.display(), "ready");
         Ok(Self { listener, address, service, engine_thread, deadline: settings.shutdown_deadline })
@@ -135,7 +135,7 @@ impl Server {
         let serving = axum::serve(listener, api::router(Arc::clone(&service))).with_graceful_shutdown(drain);
         let mut serving = std::pin::pin!(serving.into_future());
         let end = tokio::select! {
-            // The sockets are closed before anybody could have told the server to stop.
+            // Only an error ends the server before it is told to stop.
             result = &mut serving => return result.map_err(ServeError::Socket),
             Ok(end) = stopping => end,
         };

@@ -17,7 +17,7 @@ use crate::worker::{Worker, WorkerSettings};
 const MAX_IMAGE_LEN: usize = 1 << 26;
 
 /// What one server does at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Images that one request may ask for.
     pub max_images: usize,
@@ -40,14 +40,14 @@ impl Default for Limits {
 
 impl Limits {
     fn check(&self) -> Result<(), String> {
-        let Self { max_images, max_batch, queue, request_timeout, .. } = self;
+        let Self { max_images, max_batch, queue, request_timeout, .. } = *self;
         match () {
-            () if *max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
-            () if !(1..=1024).contains(max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
+            () if max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
+            () if !(1..=1024).contains(&max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
             () if queue < max_images => Err(format!(
                 "queue is {queue}, less than the {max_images} images of one request, which could then never be served"
             )),
-            () if *queue > u32::MAX as usize => Err(format!("queue is {queue}, more than {}", u32::MAX)),
+            () if queue > u32::MAX as usize => Err(format!("queue is {queue}, more than {}", u32::MAX)),
             () if request_timeout.is_zero() => Err("request_timeout is 0".to_owned()),
             () => Ok(()),
         }

@@ -13,7 +13,8 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorRef};
 
-use super::{Engine, EngineError, EngineInfo, check_inputs, check_interface, check_output, interface};
+use super::interface::{check_inputs, check_interface, check_output, interface};
+use super::{Engine, EngineError, EngineInfo};
 use crate::model::Model;
 
 const NAME: &str = "onnxruntime";
@@ -80,6 +81,7 @@ fn version(library: &Path) -> String {
         .to_owned()
 }
 
+/// ONNX Runtime's own messages go into our log.
 fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
     match level {
         LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", place, "{message}"),
@@ -116,6 +118,7 @@ impl OnnxRuntime {
     }
 }
 
+/// The CPU provider or an error, all threads for one operator, and kernels whose result does not vary from run to run.
 fn configure(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
     let cpu = CPU::default().with_arena_allocator(true).build().error_on_failure();
     let builder = builder.with_execution_providers([cpu])?.with_intra_threads(threads)?;
