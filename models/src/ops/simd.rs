@@ -11,6 +11,21 @@ pub fn dispatch<R>(task: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(task)
 }
 
+/// As [`dispatch`], for a function that is `#[inline(always)]`. A closure of some size is left outside of what is compiled
+/// for the processor at hand, and so runs with the instructions of the oldest one; such a function never is.
+#[inline(always)]
+pub fn dispatch_call<A, R>(function: impl FnOnce(A) -> R, arguments: A) -> R {
+    struct Call<F, A>(F, A);
+    impl<A, R, F: FnOnce(A) -> R> pulp::WithSimd for Call<F, A> {
+        type Output = R;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+            (self.0)(self.1)
+        }
+    }
+    pulp::Arch::new().dispatch(Call(function, arguments))
+}
+
 /// Sum of `f(i)` over 0..`n`, in lanes.
 #[inline(always)]
 fn reduce(n: usize, f: impl Fn(usize) -> f32) -> f32 {
@@ -83,8 +98,8 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let mantissa = p * r * r + r + 1.0;
-    // Two factors, since 2^128 is no f32.
-    let n = n as i32;
+    // Two factors, since 2^128 is no f32. A cast of n would saturate, for which there is no vector instruction.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
     mantissa * power(half) * power(n - half)

@@ -2,14 +2,21 @@
 
 use std::ops::Range;
 
+use drifting_models::ops::simd::{dispatch_call, exp, max, sum};
+
 use super::batch::Columns;
-use super::numeric::{exp, inverse, max, sum};
+use super::numeric::inverse;
 use super::problem::Problem;
 use super::settings::{Coupling, DriftSettings, Kernel, WeightPlacement};
 use super::sinkhorn;
 
 /// A `[Ng, targets]` at `temperature` from the scaled distances of `problem`.
 pub(super) fn affinities(problem: &Problem, distances: &[f32], temperature: f32, settings: &DriftSettings) -> Vec<f32> {
+    dispatch_call(weighted, (problem, distances, temperature, settings))
+}
+
+#[inline(always)]
+fn weighted((problem, distances, temperature, settings): (&Problem, &[f32], f32, &DriftSettings)) -> Vec<f32> {
     let columns = problem.columns();
     let mut logits = kernel_logits(distances, temperature, settings.kernel);
     if settings.weight_placement == WeightPlacement::Logits {
@@ -28,6 +35,7 @@ pub(super) fn affinities(problem: &Problem, distances: &[f32], temperature: f32,
 }
 
 /// ln k.
+#[inline(always)]
 fn kernel_logits(distances: &[f32], temperature: f32, kernel: Kernel) -> Vec<f32> {
     match kernel {
         Kernel::Exponential => distances.iter().map(|d| -d / temperature).collect(),
@@ -36,6 +44,7 @@ fn kernel_logits(distances: &[f32], temperature: f32, kernel: Kernel) -> Vec<f32
 }
 
 /// The kernel with its normalisations, not below the floor.
+#[inline(always)]
 fn normalized(logits: Vec<f32>, columns: Columns, settings: &DriftSettings) -> Vec<f32> {
     let DriftSettings { floor, sinkhorn_iterations, .. } = *settings;
     let sides = sides(columns, settings.coupling);
@@ -77,6 +86,7 @@ fn sides(Columns { negatives, targets, .. }: Columns, coupling: Coupling) -> Vec
 }
 
 /// For each x, the weights over the targets of each side sum to 1.
+#[inline(always)]
 fn softmax_over_targets(logits: &mut [f32], targets: usize, sides: &[Range<usize>]) {
     for row in logits.chunks_exact_mut(targets) {
         for side in sides {
@@ -90,6 +100,7 @@ fn softmax_over_targets(logits: &mut [f32], targets: usize, sides: &[Range<usize
 }
 
 /// For each target, the weights over the x sum to 1.
+#[inline(always)]
 fn softmax_over_samples(logits: &mut [f32], targets: usize) {
     let mut largest = vec![f32::NEG_INFINITY; targets];
     for row in logits.chunks_exact(targets) {

@@ -1,9 +1,11 @@
 //! From affinities to the drift V (method step 5, second half; paper Algorithm 2, eq. 8-11).
 
+use drifting_models::ops::matmul::{Matrix, Threads, matmul};
+use drifting_models::ops::simd::{dispatch_call, sum};
+
 use super::affinity::affinities;
 use super::batch::Columns;
-use super::matmul;
-use super::numeric::{inverse, sum};
+use super::numeric::inverse;
 use super::problem::Problem;
 use super::scale::Units;
 use super::settings::{Coupling, DriftSettings, Kernel};
@@ -17,25 +19,38 @@ pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings) 
         let mut weights = affinities(problem, &distances, temperature, settings);
         match settings.coupling {
             Coupling::Mmd => kernel_gradient(&mut weights, &distances, problem, temperature, settings),
-            Coupling::Joint | Coupling::Separate | Coupling::Split => couple(&mut weights, columns, settings),
+            Coupling::Joint | Coupling::Separate | Coupling::Split => {
+                dispatch_call(couple, (weights.as_mut_slice(), columns, settings));
+            }
         }
         coefficients.append(&mut weights);
     }
-    let mut drifts = vec![0.0; coefficients.len() / columns.targets * dim];
-    matmul::product(&mut drifts, &coefficients, problem.targets(), columns.targets);
-    let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(columns.targets));
+    let rows = coefficients.len() / columns.targets;
+    let mut drifts = vec![0.0; rows * dim];
+    let weights = Matrix::new(&coefficients, rows, columns.targets);
+    matmul(&mut drifts, weights, Matrix::new(problem.targets(), columns.targets, dim), 1.0, Threads::One);
+    dispatch_call(relative_to_samples, (drifts.as_mut_slice(), coefficients.as_slice(), problem, units));
+    drifts
+}
+
+/// From sums of c y to those of c (y - x), in units of the features. The sum of c is 0 up to rounding, unless attraction
+/// and repulsion differ.
+#[inline(always)]
+fn relative_to_samples((drifts, coefficients, problem, units): (&mut [f32], &[f32], &Problem, Units)) {
+    let dim = problem.dim();
+    let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(problem.columns().targets));
     for ((drift, coefficients), sample) in rows.zip(problem.samples().chunks_exact(dim).cycle()) {
-        // 0 up to rounding, unless attraction and repulsion differ.
         let total = sum(coefficients);
         for (drift, x) in drift.iter_mut().zip(sample) {
             *drift = (*drift - total * x) / units.feature;
         }
     }
-    drifts
 }
 
 /// Affinities become coefficients of the targets: negative for negatives, positive for positives.
-fn couple(weights: &mut [f32], Columns { negatives, targets, .. }: Columns, settings: &DriftSettings) {
+#[inline(always)]
+fn couple((weights, columns, settings): (&mut [f32], Columns, &DriftSettings)) {
+    let Columns { negatives, targets, .. } = columns;
     for row in weights.chunks_exact_mut(targets) {
         let (negative, positive) = row.split_at_mut(negatives);
         let (negative_mass, positive_mass) = (sum(negative), sum(positive));

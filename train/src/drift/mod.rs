@@ -25,7 +25,6 @@ mod field;
 mod force;
 mod guidance;
 mod loss;
-mod matmul;
 mod numeric;
 mod problem;
 mod scale;

@@ -1,14 +1,16 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
+use drifting_models::ops::matmul::{Matrix, Threads, matmul};
+use drifting_models::ops::simd::{dispatch_call, sum};
+
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
-use super::matmul;
-use super::numeric::{sum, sum_of_squares};
+use super::numeric::sum_of_squares;
 
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
 const MIN_SQUARED_DISTANCE: f32 = 1e-8;
-/// Largest squared norm of a vector; the square of a drift in f32 overflows not far above.
-const MAX_SQUARED_NORM: f64 = 1e30;
+/// Largest squared norm of a vector about the centre; the square of a drift in f32 overflows not far above.
+const MAX_SQUARED_NORM: f32 = 1e30;
 /// Share of |x|^2 + |y|^2 below which their difference to 2 x.y has lost too many digits.
 const CANCELLED: f32 = 1.0 / 64.0;
 
@@ -37,21 +39,16 @@ impl Problem {
         let (group, location) = (index / shape.locations, index % shape.locations);
         let images = shape.generated + shape.unconditional + shape.positives;
         let mut points = Vec::with_capacity(images * shape.dim);
-        let sets = [
-            ("generated", features.generated),
-            ("unconditional", features.unconditional),
-            ("positive", features.positives),
-        ];
-        for (set, values) in sets {
-            for vector in batch.vectors(values, group, location) {
-                // A NaN is not in the range either.
-                if !(0.0..=MAX_SQUARED_NORM).contains(&sum_of_squares(vector)) {
-                    return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
-                }
-                points.extend_from_slice(vector);
-            }
+        for set in [features.generated, features.unconditional, features.positives] {
+            batch.vectors(set, group, location).for_each(|vector| points.extend_from_slice(vector));
         }
         center(&mut points, shape.dim);
+        let norms: Vec<f32> = points.chunks_exact(shape.dim).map(|point| sum_of_squares(point) as f32).collect();
+        // A NaN is not in the range either; about the centre, one bad number makes all of them bad.
+        if norms.iter().any(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
+            let set = culprit(batch, group, location);
+            return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
+        }
         let mut problem = Self {
             points,
             distances: Vec::new(),
@@ -60,7 +57,7 @@ impl Problem {
             dim: shape.dim,
             weight: features.weight[group],
         };
-        problem.distances = problem.measure();
+        problem.distances = problem.measure(&norms);
         Ok(problem)
     }
 
@@ -110,24 +107,46 @@ impl Problem {
         scaled
     }
 
-    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)).
-    fn measure(&self) -> Vec<f32> {
-        let Columns { own, targets, .. } = self.columns;
+    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) from the squared norms of all points.
+    fn measure(&self, norms: &[f32]) -> Vec<f32> {
+        let targets = self.columns.targets;
         let mut distances = vec![0.0; self.generated * targets];
-        matmul::product_transposed(&mut distances, self.samples(), self.targets(), self.dim);
-        let norms: Vec<f32> = self.points.chunks_exact(self.dim).map(|point| sum_of_squares(point) as f32).collect();
+        let x = Matrix::new(self.samples(), self.generated, self.dim);
+        let y = Matrix::new(self.targets(), targets, self.dim);
+        matmul(&mut distances, x, y.t(), 1.0, Threads::One);
+        dispatch_call(Self::complete, (self, distances.as_mut_slice(), norms));
+        distances
+    }
+
+    /// From inner products to distances.
+    #[inline(always)]
+    fn complete((problem, distances, norms): (&Self, &mut [f32], &[f32])) {
+        let Columns { own, targets, .. } = problem.columns;
         let target_norms = &norms[norms.len() - targets..];
-        for (i, (row, norm)) in distances.chunks_exact_mut(targets).zip(&norms).enumerate() {
-            for (y, (distance, target_norm)) in row.iter_mut().zip(target_norms).enumerate() {
+        for (i, (row, &norm)) in distances.chunks_exact_mut(targets).zip(norms).enumerate() {
+            // To itself, where all digits are lost, the distance is known.
+            row[..own].iter_mut().skip(i).take(1).for_each(|itself| *itself = 0.0);
+            let mut lost = false;
+            for (distance, target_norm) in row.iter_mut().zip(target_norms) {
                 let sum = norm + target_norm;
-                let mut squared = sum - 2.0 * *distance;
-                if squared < CANCELLED * sum {
-                    squared = if i == y && own > 0 { 0.0 } else { self.squared_difference(i, y) };
-                }
-                *distance = squared.max(MIN_SQUARED_DISTANCE).sqrt();
+                *distance = sum - 2.0 * *distance;
+                lost |= *distance < CANCELLED * sum;
+            }
+            if lost {
+                problem.measure_again(i, row, norm, target_norms);
+            }
+            row[..own].iter_mut().skip(i).take(1).for_each(|itself| *itself = 0.0);
+            row.iter_mut().for_each(|distance| *distance = distance.max(MIN_SQUARED_DISTANCE).sqrt());
+        }
+    }
+
+    /// Squared distances of one sample, those that cancellation has spoilt computed number by number.
+    fn measure_again(&self, sample: usize, squared: &mut [f32], norm: f32, target_norms: &[f32]) {
+        for (target, (squared, target_norm)) in squared.iter_mut().zip(target_norms).enumerate() {
+            if *squared < CANCELLED * (norm + target_norm) {
+                *squared = self.squared_difference(sample, target);
             }
         }
-        distances
     }
 
     fn squared_difference(&self, sample: usize, target: usize) -> f32 {
@@ -135,6 +154,18 @@ impl Problem {
         let y = &self.targets()[target * self.dim..][..self.dim];
         x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
     }
+}
+
+/// The set with the first vector that cannot be squared.
+fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str {
+    let features = batch.features();
+    let sets = [
+        ("generated", features.generated),
+        ("unconditional", features.unconditional),
+        ("positive", features.positives),
+    ];
+    let bad = |vector: &[f32]| !(sum_of_squares(vector) <= f64::from(MAX_SQUARED_NORM));
+    sets.into_iter().find(|(_, set)| batch.vectors(set, group, location).any(bad)).map_or("some", |(name, _)| name)
 }
 
 /// Takes the mean of the rows from each of them.

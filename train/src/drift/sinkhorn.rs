@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use drifting_models::ops::simd::{exp, max, sum};
+
 use super::affinity::finite_or_zero;
-use super::numeric::{exp, max, sum};
 
 /// Balances each side of `logits` `[samples, targets]`: every sample's weights sum to 1, every target of a side of n has
 /// samples / n. The rounds end with the samples, whose sums are exact.
@@ -62,6 +63,7 @@ mod tests {
     #[test]
     fn a_target_that_does_not_exist_takes_nothing() {
         let balanced = balance(vec![-1.0, f32::NEG_INFINITY, -2.0, f32::NEG_INFINITY], 2, &[0..2], 3);
-        assert_eq!(balanced, [1.0, 0.0, 1.0, 0.0]);
+        assert!((balanced[0] - 1.0).abs() < 1e-6 && (balanced[2] - 1.0).abs() < 1e-6);
+        assert!(balanced[1] < 1e-37 && balanced[3] < 1e-37);
     }
 }

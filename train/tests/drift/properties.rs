@@ -189,7 +189,7 @@ fn one_sample_alone_and_one_dimension_are_fine() {
     // Only the floor lets it move at all, and it moves to its positive.
     assert!(gradient[0] < 0.0 && gradient[0].is_finite());
     let still = case.outcome(&DriftSettings { floor: 0.0, ..DriftSettings::default() }).unwrap();
-    assert_eq!((still.gradient[0], still.loss), (0.0, 0.0));
+    assert!(still.gradient[0].abs() < 1e-9 && still.loss < 1e-9, "{still:?}");
 }
 
 #[test]
