@@ -8,10 +8,11 @@ use drifting_spec::QkNorm;
 use rayon::prelude::*;
 
 use self::head::{Gradients, Head};
+use super::EPSILON;
 use super::linear::column_sums;
 use super::positions::Rotation;
+use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
-use super::{EPSILON, simd};
 
 pub(super) mod head;
 
@@ -104,7 +105,7 @@ impl CustomOp2 for Fused {
             || Head::new(&self.0, tokens, head_dim),
             |head, (task, out)| {
                 let image = &qkv[task / heads * tokens * width..][..tokens * width];
-                simd::dispatch_call(|out| head.forward(image, task % heads, gains, out), out);
+                simd::dispatch_kernel(Forward { head, qkv: image, index: task % heads, gains, out });
             },
         );
         let out = merge(&by_head, [batch, tokens, heads, 1, head_dim]);
@@ -130,9 +131,8 @@ impl CustomOp2 for Fused {
                     let (image, index) = (task / heads, task % heads);
                     let qkv = &values[image * tokens * width..][..tokens * width];
                     let dy = &dy[image * tokens * hidden..][..tokens * hidden];
-                    simd::dispatch_call(|head| head.load(qkv, index, gain_values), &mut *head);
-                    let written = (packed, gain_grad);
-                    simd::dispatch_call(|out| gradients.backward(head, (dy, index), gain_values, out), written);
+                    let forward = Forward { head, qkv, index, gains: gain_values, out: packed };
+                    simd::dispatch_kernel(Backward { forward, gradients, dy, gain_grad });
                 },
             );
         let qkv_grad = merge(&by_head, [batch, tokens, heads, 3, head_dim]);
@@ -141,6 +141,42 @@ impl CustomOp2 for Fused {
             Some(Tensor::from_vec(qkv_grad, qkv.shape(), qkv.device())?),
             Some(Tensor::from_vec(gain_grad, gains.shape(), qkv.device())?),
         ))
+    }
+}
+
+struct Forward<'a, 'b> {
+    head: &'a mut Head<'b>,
+    qkv: &'a [f32],
+    index: usize,
+    gains: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.head.forward(self.qkv, self.index, self.gains, self.out);
+    }
+}
+
+/// The forward pass again, and back; `forward.out` takes the gradients of queries, keys and values.
+struct Backward<'a, 'b> {
+    forward: Forward<'a, 'b>,
+    gradients: &'a mut Gradients,
+    dy: &'a [f32],
+    gain_grad: &'a mut [f32],
+}
+
+impl Kernel for Backward<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Forward { head, qkv, index, gains, out } = self.forward;
+        head.load(qkv, index, gains);
+        self.gradients.backward(head, (self.dy, index), gains, (out, self.gain_grad));
     }
 }
 

@@ -21,7 +21,7 @@ pub use self::weights::BlockSizes;
 use self::backward::Backward;
 use self::forward::{Forward, Saved};
 use super::attention::Attention;
-use super::simd;
+use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 
 /// Tasks that a batch is split into, whatever the number of threads: sums over images are added in a fixed order.
@@ -105,7 +105,7 @@ impl CustomOp3 for Block {
             let mut forward = Forward::new(&self.settings, &weights, tokens);
             let steps = out.chunks_mut(per_step * image).zip(x.chunks(per_step * image));
             let steps = steps.zip(modulation.chunks(per_step * 6 * hidden));
-            steps.map(|((out, x), m)| simd::dispatch_call(|out| forward.run(x, m, out), out)).collect()
+            steps.map(|((out, x), m)| simd::dispatch_kernel(ForwardStep(&mut forward, x, m, out))).collect()
         });
         let saved = saved.collect();
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved;
@@ -140,7 +140,7 @@ impl CustomOp3 for Block {
                 let steps = dx.chunks_mut(per_step * image).zip(dm.chunks_mut(per_step * row));
                 let steps = steps.zip(x.chunks(per_step * image).zip(dy.chunks(per_step * image)));
                 for (((dx, dm), (x, dy)), (m, saved)) in steps.zip(m.chunks(per_step * row).zip(saved)) {
-                    simd::dispatch_call(|written| backward.run((x, m, dy), saved, written), (dx, dm));
+                    simd::dispatch_kernel(BackwardStep(&mut backward, (x, m, dy), saved, (dx, dm)));
                 }
                 backward.weights
             })
@@ -151,6 +151,31 @@ impl CustomOp3 for Block {
             Some(Tensor::from_vec(modulation_grad, modulation.shape(), device)?),
             Some(Tensor::from_vec(sum(weight_grads, sizes.total()), sizes.total(), device)?),
         ))
+    }
+}
+
+struct ForwardStep<'a, 'b>(&'a mut Forward<'b>, &'a [f32], &'a [f32], &'a mut [f32]);
+
+impl Kernel for ForwardStep<'_, '_> {
+    type Output = Saved;
+
+    #[inline(always)]
+    fn run(self) -> Saved {
+        self.0.run(self.1, self.2, self.3)
+    }
+}
+
+type Read<'a> = (&'a [f32], &'a [f32], &'a [f32]);
+type Written<'a> = (&'a mut [f32], &'a mut [f32]);
+
+struct BackwardStep<'a, 'b>(&'a mut Backward<'b>, Read<'a>, Saved, Written<'a>);
+
+impl Kernel for BackwardStep<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run(self.1, self.2, self.3);
     }
 }
 

@@ -4,9 +4,10 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 use drifting_spec::Norm;
 use rayon::prelude::*;
 
+use super::EPSILON;
 use super::linear::column_sums;
+use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
-use super::{EPSILON, simd};
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +105,8 @@ impl CustomOp3 for ModulatedNorm {
         let mut out = vec![0.0; x.len()];
         out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(modulation.par_chunks(width)).for_each(
             |((out, x), modulation)| {
-                simd::dispatch_call(|out| self.forward(hidden, x, (affine, modulation), out), out);
+                let row = (affine, modulation);
+                simd::dispatch_kernel(Forward { norm: self, hidden, x, row, out });
             },
         );
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
@@ -136,7 +138,7 @@ impl CustomOp3 for ModulatedNorm {
             .for_each(|((dx, (modulation_grad, affine_grad)), ((x, dy), modulation))| {
                 let image = Image { x, dy, affine: affine_values, scale: &modulation[self.columns.scale..][..hidden] };
                 let gradients = ImageGradients { x: dx, modulation: modulation_grad, affine: affine_grad };
-                simd::dispatch_call(|gradients| self.backward(&image, gradients), gradients);
+                simd::dispatch_kernel(Backward(self, image, gradients));
             });
         let device = x.device();
         Ok((
@@ -144,6 +146,34 @@ impl CustomOp3 for ModulatedNorm {
             Some(Tensor::from_vec(column_sums(&affine_grad, parts * hidden), affine.shape(), device)?),
             Some(Tensor::from_vec(modulation_grad, modulation.shape(), device)?),
         ))
+    }
+}
+
+struct Forward<'a> {
+    norm: &'a ModulatedNorm,
+    hidden: usize,
+    x: &'a [f32],
+    row: (&'a [f32], &'a [f32]),
+    out: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.norm.forward(self.hidden, self.x, self.row, self.out);
+    }
+}
+
+struct Backward<'a>(&'a ModulatedNorm, Image<'a>, ImageGradients<'a>);
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.backward(&self.1, self.2);
     }
 }
 

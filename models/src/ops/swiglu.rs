@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::simd;
+use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 
 /// Elements that one task works on.
@@ -25,20 +25,43 @@ fn plain(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
 }
 
 /// out = SiLU(gate) * value.
-#[inline(always)]
-pub(super) fn activate(gate: &[f32], value: &[f32], out: &mut [f32]) {
-    for ((out, &g), &v) in out.iter_mut().zip(gate).zip(value) {
-        *out = g * simd::sigmoid(g) * v;
+pub(super) struct Activate<'a> {
+    pub(super) gate: &'a [f32],
+    pub(super) value: &'a [f32],
+    pub(super) out: &'a mut [f32],
+}
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((out, &g), &v) in self.out.iter_mut().zip(self.gate).zip(self.value) {
+            *out = g * simd::sigmoid(g) * v;
+        }
     }
 }
 
 /// Gradients of gate and value from the gradient `dy` of the result.
-#[inline(always)]
-pub(super) fn activate_back((gate, value, dy): (&[f32], &[f32], &[f32]), dg: &mut [f32], dv: &mut [f32]) {
-    for ((dg, dv), ((&g, &v), &dy)) in dg.iter_mut().zip(dv).zip(gate.iter().zip(value).zip(dy)) {
-        let sigmoid = simd::sigmoid(g);
-        *dg = dy * v * sigmoid * (1.0 + g * (1.0 - sigmoid));
-        *dv = dy * g * sigmoid;
+pub(super) struct ActivateBack<'a> {
+    pub(super) gate: &'a [f32],
+    pub(super) value: &'a [f32],
+    pub(super) dy: &'a [f32],
+    pub(super) dg: &'a mut [f32],
+    pub(super) dv: &'a mut [f32],
+}
+
+impl Kernel for ActivateBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let read = self.gate.iter().zip(self.value).zip(self.dy);
+        for ((dg, dv), ((&g, &v), &dy)) in self.dg.iter_mut().zip(self.dv).zip(read) {
+            let sigmoid = simd::sigmoid(g);
+            *dg = dy * v * sigmoid * (1.0 + g * (1.0 - sigmoid));
+            *dv = dy * g * sigmoid;
+        }
     }
 }
 
@@ -60,7 +83,7 @@ impl CustomOp2 for Swiglu {
         let mut out = vec![0.0; gate.len()];
         out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(value.par_chunks(CHUNK)).for_each(
             |((out, gate), value)| {
-                simd::dispatch_call(|out| activate(gate, value, out), out);
+                simd::dispatch_kernel(Activate { gate, value, out });
             },
         );
         Ok((CpuStorage::F32(out), layout.shape().clone()))
@@ -80,7 +103,7 @@ impl CustomOp2 for Swiglu {
             .zip(dv.par_chunks_mut(CHUNK))
             .zip(g.par_chunks(CHUNK).zip(v.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)))
             .for_each(|((dg, dv), ((g, v), dy))| {
-                simd::dispatch_call(|(dg, dv)| activate_back((g, v, dy), dg, dv), (dg, dv));
+                simd::dispatch_kernel(ActivateBack { gate: g, value: v, dy, dg, dv });
             });
         let device = gate.device();
         Ok((Some(Tensor::from_vec(dg, gate.shape(), device)?), Some(Tensor::from_vec(dv, value.shape(), device)?)))

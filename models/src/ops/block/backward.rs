@@ -3,7 +3,8 @@
 use super::super::attention::head::{Gradients, Head};
 use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::norm::{Image, ImageGradients, ModulatedNorm};
-use super::super::swiglu::{activate, activate_back};
+use super::super::simd::Kernel;
+use super::super::swiglu::{Activate, ActivateBack};
 use super::BlockSettings;
 use super::forward::{Saved, norms};
 use super::weights::{Dense, Parts};
@@ -93,10 +94,11 @@ impl<'a> Backward<'a> {
         (d_gate_layer, d_value_layer, d_down): (Dense<&mut [f32]>, Dense<&mut [f32]>, Dense<&mut [f32]>),
     ) -> Vec<f32> {
         let mut activation = vec![0.0; saved.gate.len()];
-        activate(&saved.gate, &saved.value, &mut activation);
+        let (gate, value) = (&saved.gate[..], &saved.value[..]);
+        Activate { gate, value, out: &mut activation }.run();
         let d_activation = self.dense_back(dy, &activation, &self.parts.down, d_down);
         let (mut d_gate, mut d_value) = (activation, vec![0.0; saved.value.len()]);
-        activate_back((&saved.gate, &saved.value, &d_activation), &mut d_gate, &mut d_value);
+        ActivateBack { gate, value, dy: &d_activation, dg: &mut d_gate, dv: &mut d_value }.run();
         let mut dx = self.dense_back(&d_gate, &saved.normed2, &self.parts.gate, d_gate_layer);
         add(&mut dx, &self.dense_back(&d_value, &saved.normed2, &self.parts.value, d_value_layer));
         dx

@@ -3,7 +3,8 @@
 use super::super::attention::head::Head;
 use super::super::matmul::{Matrix, Threads, matmul};
 use super::super::norm::{ModulatedNorm, Modulation};
-use super::super::swiglu::activate;
+use super::super::simd::Kernel;
+use super::super::swiglu::Activate;
 use super::BlockSettings;
 use super::weights::{Dense, Parts};
 
@@ -70,7 +71,7 @@ impl<'a> Forward<'a> {
         let gate = dense(&normed2, &weights.gate, hidden);
         let value = dense(&normed2, &weights.value, hidden);
         let mut activation = vec![0.0; gate.len()];
-        activate(&gate, &value, &mut activation);
+        Activate { gate: &gate, value: &value, out: &mut activation }.run();
         let mlp = dense(&activation, &weights.down, sizes.inner);
         out.copy_from_slice(&self.add_gated(&middle, &mlp, modulation, 5));
         Saved { normed1, qkv, mixed, attended, middle, normed2, gate, value, mlp }
