@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The report for people, one finding a line.
 fn text(report: &Report) -> String {
-    let line = |name: &str, value: &str| format!("{name:<16}{value}\n");
+    let line = |name: &str, value: &str| format!("{name:<18}{value}\n");
     let or = |value: &Option<String>, other: &str| value.clone().unwrap_or_else(|| other.to_owned());
     let runtime = &report.onnxruntime;
     let mut text = line("drifting", report.version);

@@ -1,5 +1,6 @@
 //! `drifting serve`: arguments to settings, settings to a server.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -42,6 +43,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_batch)]
     max_batch: usize,
 
+    /// Use every batch size: more images a second under load, but a seed's image may then depend on its batch by one
+    /// level in a pixel here and there
+    #[arg(long)]
+    fast_batches: bool,
+
     /// Images that one request may ask for
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_images)]
     max_images: usize,
@@ -65,12 +71,12 @@ pub(crate) struct Args {
 
 impl Args {
     fn settings(&self) -> ServeSettings {
-        let Self { max_batch, max_images, queue, timeout, .. } = *self;
+        let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
         ServeSettings {
             model: self.model.clone(),
             address: SocketAddr::new(self.host, self.port),
             engine: EngineSettings { choice: self.engine, threads: self.threads, runtime: RuntimeSettings::from_env() },
-            limits: Limits { max_images, max_batch, queue, request_timeout: timeout },
+            limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
             shutdown_deadline: self.grace,
         }
     }
@@ -90,7 +96,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
 fn log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // A log that was set up before stays.
     let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }

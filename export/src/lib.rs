@@ -1,8 +1,8 @@
 //! Lowers trained networks to ONNX and verifies the result.
 //!
-//! [`export`](export()) does both for a generator. [`model`](model()) makes the bytes alone, [`verify`] compares them
-//! with the generator through any number of engines, and [`graph`] is the builder underneath, which knows nothing of
-//! generators.
+//! [`export`](export()) does both for a generator. [`model`](model()) makes the bytes alone, [`verify`](verify())
+//! compares them with the generator through any number of engines, and [`graph`] is the builder underneath, which knows
+//! nothing of generators.
 
 mod error;
 mod export;

@@ -21,8 +21,8 @@ pub fn model(manifest: &Manifest, weights: &BTreeMap<String, Tensor>) -> Result<
     let parameters = weights.iter().map(|(name, tensor)| Ok((name.clone(), data(name, tensor)?)));
     let graph = lower::generator(&manifest.generator, parameters.collect::<Result<_>>()?)?;
     let doc = format!(
-        "One-step image generator {:?}, optimizer step {}. Reads noise, style indices, class and alpha; alpha is trained \
-         for {} to {}. Its whole description is JSON under {MANIFEST_KEY} in the metadata.",
+        "One-step image generator {:?}, optimizer step {}. Reads noise, style indices, class and alpha; alpha is \
+         trained for {} to {}. Its whole description is JSON under {MANIFEST_KEY} in the metadata.",
         manifest.name, manifest.provenance.step, manifest.alpha.min, manifest.alpha.max
     );
     Ok(graph.encode(doc, vec![(MANIFEST_KEY.to_owned(), manifest.to_json()?)])?)

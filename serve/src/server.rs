@@ -38,12 +38,12 @@ pub struct ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken or not this machine's.
-    #[error("cannot listen on {address}: {}", explain(.source))]
+    #[error("cannot listen on {address}: {}", explain(.cause))]
     Bind {
         /// Where to listen.
         address: SocketAddr,
-        /// The cause.
-        source: io::Error,
+        /// What the operating system says.
+        cause: io::Error,
     },
     /// The model file cannot be used.
     #[error(transparent)]
@@ -93,14 +93,15 @@ impl Server {
     /// # Errors
     /// The port is taken, the model file is not usable, or the engine is not.
     pub fn bind(settings: &ServeSettings, notify: &dyn Fn(&str)) -> Result<Self, ServeError> {
-        let bind = |source| ServeError::Bind { address: settings.address, source };
+        let bind = |cause| ServeError::Bind { address: settings.address, cause };
         let listener = TcpListener::bind(settings.address).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let model = Model::open(&settings.model)?;
         let engine = engine::open(&model, &settings.engine, notify)?;
-        let (service, engine_thread) = Service::start(&model, engine, settings.limits.clone())?;
-        tracing::info!(engine = %service.engine(), %address, model = %settings.model.display(), "ready");
+        let (service, engine_thread) = Service::start(&model, engine, settings.limits)?;
+        let (engine, batch_sizes) = (service.engine(), &service.batch_sizes);
+        tracing::info!(%engine, ?batch_sizes, %address, model = %settings.model.display(), "ready");
         Ok(Self { listener, address, service, engine_thread, deadline: settings.shutdown_deadline })
     }
 
@@ -134,7 +135,7 @@ impl Server {
         let serving = axum::serve(listener, api::router(Arc::clone(&service))).with_graceful_shutdown(drain);
         let mut serving = std::pin::pin!(serving.into_future());
         let end = tokio::select! {
-            // The sockets are closed before anybody could have told the server to stop.
+            // Only an error ends the server before it is told to stop.
             result = &mut serving => return result.map_err(ServeError::Socket),
             Ok(end) = stopping => end,
         };

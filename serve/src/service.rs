@@ -17,12 +17,15 @@ use crate::worker::{Worker, WorkerSettings};
 const MAX_IMAGE_LEN: usize = 1 << 26;
 
 /// What one server does at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Images that one request may ask for.
     pub max_images: usize,
     /// Images that the engine computes at once.
     pub max_batch: usize,
+    /// Whether only batch sizes are used that leave every image bit for bit as it is alone, so that a seed gives the
+    /// same bytes whoever shares its batch.
+    pub exact: bool,
     /// Images that may wait or be computed at a time, over all requests.
     pub queue: usize,
     /// After this time a request is given up.
@@ -31,20 +34,20 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_images: 64, max_batch: 8, queue: 256, request_timeout: Duration::from_secs(60) }
+        Self { max_images: 64, max_batch: 8, exact: true, queue: 256, request_timeout: Duration::from_secs(60) }
     }
 }
 
 impl Limits {
     fn check(&self) -> Result<(), String> {
-        let Self { max_images, max_batch, queue, request_timeout } = self;
+        let Self { max_images, max_batch, queue, request_timeout, .. } = *self;
         match () {
-            () if *max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
-            () if !(1..=1024).contains(max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
+            () if max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
+            () if !(1..=1024).contains(&max_batch) => Err(format!("max_batch is {max_batch}, not between 1 and 1024")),
             () if queue < max_images => Err(format!(
                 "queue is {queue}, less than the {max_images} images of one request, which could then never be served"
             )),
-            () if *queue > u32::MAX as usize => Err(format!("queue is {queue}, more than {}", u32::MAX)),
+            () if queue > u32::MAX as usize => Err(format!("queue is {queue}, more than {}", u32::MAX)),
             () if request_timeout.is_zero() => Err("request_timeout is 0".to_owned()),
             () => Ok(()),
         }
@@ -111,7 +114,7 @@ impl Service {
         if image.len() > MAX_IMAGE_LEN {
             return Err(ServiceError::Size(image.len()));
         }
-        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, limits.max_batch)?;
+        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, &limits)?;
         let info = engine.info().clone();
         let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue };
         let (worker, thread) =

@@ -3,26 +3,30 @@
 use drifting_spec::{Inputs, Manifest};
 
 use crate::engine::{Engine, EngineError};
+use crate::service::Limits;
 
-/// Powers of two up to `max_batch` in which every image comes out bit for bit as in a batch of one; 1 is always among
-/// them. Kernels that change with the batch size can move the last bits of a number, and then one in many pixels by
-/// one level: such sizes are left out, so that a seed gives the same bytes whoever shares its batch.
+/// Powers of two up to `limits.max_batch`, 1 among them, that the engine runs and, if `limits.exact`, in which every
+/// image comes out bit for bit as in a batch of one.
+///
+/// Kernels that change with the batch size move the last bits of a number, and then a pixel here and there by one
+/// level. Both engines multiply a single row (the conditioning vector of a batch of one) with another kernel than
+/// several rows, so a transformer usually runs one image at a time.
 ///
 /// # Errors
 /// The engine cannot run a single image.
 pub(crate) fn batch_sizes(
     engine: &mut dyn Engine,
     manifest: &Manifest,
-    max_batch: usize,
+    limits: &Limits,
 ) -> Result<Vec<usize>, EngineError> {
     let alone = [run(engine, manifest, &[0])?, run(engine, manifest, &[1])?];
     let mut sizes = vec![1];
     let powers = std::iter::successors(Some(2), |size: &usize| size.checked_mul(2));
-    for size in powers.take_while(|&size| size <= max_batch) {
+    for size in powers.take_while(|&size| size <= limits.max_batch) {
         let images: Vec<u64> = (0..size as u64).map(|number| number % 2).collect();
         match run(engine, manifest, &images) {
-            Ok(together) if same_bits(&together, &alone) => sizes.push(size),
-            Ok(_) => tracing::info!(size, "this batch size moves the last bits of the images and is not used"),
+            Ok(together) if !limits.exact || same_bits(&together, &alone) => sizes.push(size),
+            Ok(_) => tracing::debug!(size, "this batch size moves the last bits of the images and is not used"),
             Err(error) => tracing::warn!(size, %error, "this batch size does not run and is not used"),
         }
     }
@@ -77,14 +81,16 @@ mod tests {
 
     #[test]
     fn sizes_that_change_an_image_or_fail_are_left_out() {
-        let sizes = |drifts, fails, max| {
+        let sizes = |drifts, fails, max_batch, exact| {
             let mut engine = Picky { info: info(), drifts, fails };
-            batch_sizes(&mut engine, &manifest(), max).map_err(|error| error.to_string())
+            let limits = Limits { max_batch, exact, ..Limits::default() };
+            batch_sizes(&mut engine, &manifest(), &limits).map_err(|error| error.to_string())
         };
-        assert_eq!(sizes(0, 0, 9).unwrap(), [1, 2, 4, 8]);
-        assert_eq!(sizes(4, 0, 8).unwrap(), [1, 2, 8]);
-        assert_eq!(sizes(2, 4, 8).unwrap(), [1, 8]);
-        assert_eq!(sizes(0, 0, 1).unwrap(), [1]);
-        assert!(sizes(0, 1, 8).unwrap_err().contains("too many"));
+        assert_eq!(sizes(0, 0, 9, true).unwrap(), [1, 2, 4, 8]);
+        assert_eq!(sizes(4, 0, 8, true).unwrap(), [1, 2, 8]);
+        assert_eq!(sizes(2, 4, 8, true).unwrap(), [1, 8]);
+        assert_eq!(sizes(2, 4, 8, false).unwrap(), [1, 2, 8]);
+        assert_eq!(sizes(0, 0, 1, true).unwrap(), [1]);
+        assert!(sizes(0, 1, 8, true).unwrap_err().contains("too many"));
     }
 }

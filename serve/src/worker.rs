@@ -121,6 +121,7 @@ impl Worker {
         self.queue.saturating_sub(self.room.available_permits())
     }
 
+    /// At the pace of the last batch.
     fn seconds_to_empty(&self) -> u64 {
         let micros = self.micros_per_image.load(Ordering::Relaxed).saturating_mul(self.busy() as u64);
         micros.div_ceil(1_000_000).max(1)
@@ -150,12 +151,14 @@ impl Pending {
         Self { job, made, done: 0 }
     }
 
+    /// Images that are still to be made.
     fn left(&self) -> usize {
         self.job.order.count.get() - self.done
     }
 }
 
 impl Crew {
+    /// Takes orders until nobody can send any more and none waits.
     fn work(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             if self.waiting.is_empty() {
@@ -203,6 +206,7 @@ impl Crew {
         }
     }
 
+    /// Gives each order its share of a batch's images, and answers those that are complete.
     fn hand_out(&mut self, shares: &[usize], values: &[f32], elapsed: Duration) {
         let size = shares.iter().sum();
         let mut values = values.chunks_exact(self.config.image.len());
@@ -219,6 +223,7 @@ impl Crew {
         }
     }
 
+    /// Answers the first `orders` orders with the error of the batch that they shared.
     fn fail(&mut self, orders: usize, error: EngineError) {
         let error = Arc::new(error);
         for pending in self.waiting.drain(..orders) {

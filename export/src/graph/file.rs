@@ -14,11 +14,11 @@ const MAX_BYTES: usize = (1 << 31) - 1;
 pub struct Graph(pub(super) GraphProto);
 
 impl Graph {
-    /// The bytes of an ONNX file with this graph, a text for people and metadata entries (key, value); checked, and equal
-    /// for equal arguments.
+    /// The bytes of an ONNX file with this graph, a text for people and metadata entries (key, value); checked, and
+    /// equal for equal arguments.
     ///
     /// # Errors
-    /// A model of 2 GiB and more, and what [`check`] finds.
+    /// A model of 2 GiB and more, and what [`check`](super::check()) finds.
     pub fn encode(self, doc: String, metadata: Vec<(String, String)>) -> Result<Vec<u8>> {
         let model = ModelProto {
             ir_version: IR_VERSION,

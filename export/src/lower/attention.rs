@@ -11,8 +11,8 @@ const L2_LEAST: f32 = 1e-12;
 
 /// Attention over the tokens `[batch, tokens, hidden]`.
 ///
-/// Queries and keys are normalised and rotated as `[batch, tokens, heads, head dim]`, so that each of them is transposed
-/// only once.
+/// Queries and keys are normalised and rotated as `[batch, tokens, heads, head dim]`, so that each of them is
+/// transposed only once.
 pub(super) fn attention(g: &Scope, x: &Value, config: &GeneratorConfig, rotary: Option<&Rotary>) -> Result<Value> {
     let (hidden, heads, head_dim) = (config.hidden, config.heads, config.head_dim());
     let qkv = linear(&g.part("qkv"), x, hidden, 3 * hidden)?;

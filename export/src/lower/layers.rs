@@ -33,8 +33,8 @@ pub(super) fn norm(g: &Scope, x: &Value, width: usize, kind: Norm, affine: bool)
     }
 }
 
-/// `x / sqrt(mean(x^2) + epsilon) * gain`, with the quotient as a product by `1 / sqrt`: the one spelling that both ONNX
-/// Runtime and rten fuse.
+/// `x / sqrt(mean(x^2) + epsilon) * gain`, with the quotient as a product by `1 / sqrt`: the one spelling that both
+/// ONNX Runtime and rten fuse.
 pub(super) fn rms_norm(g: &Scope, x: &Value, gain: &Value) -> Result<Value> {
     let mean_square = g.mean(&g.square(x))?;
     let root = g.sqrt(&g.add(&mean_square, &g.scalar(NORM_EPSILON))?);

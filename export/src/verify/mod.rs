@@ -22,7 +22,7 @@ use cases::Cases;
 pub use report::{BatchReport, OutputRange, Report, RunnerReport};
 pub use runner::{CandleOnnx, Runner};
 
-/// Largest difference between an engine and candle, for images in [-1, 1]; for larger numbers it grows with the largest.
+/// Largest difference between an engine and candle for images in [-1, 1]; it grows with the largest number above 1.
 pub const TOLERANCE: f32 = 1e-4;
 
 /// Compares `model` with `generator` through candle-onnx and through each of `runners`.

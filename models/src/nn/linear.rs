@@ -22,6 +22,18 @@ impl Linear {
         Ok(Self { weight, bias: builder.param("bias", &[out], Init::Zeros)? })
     }
 
+    /// `[out, in]`.
+    #[must_use]
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// `[out]`.
+    #[must_use]
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
     /// Maps x `[.., in]` to `[.., out]`.
     ///
     /// # Errors

@@ -37,17 +37,31 @@ impl ModulatedNorm {
         Ok(Self { kind, affine })
     }
 
+    /// Gain `[1, hidden]`, or gain and bias `[2, hidden]`; ones without learned parameters.
+    ///
+    /// # Errors
+    /// Only those of tensor operations.
+    pub fn affine(&self) -> Result<Tensor> {
+        Ok(match &self.affine {
+            Affine::Gain(gain) => gain.unsqueeze(0)?,
+            Affine::GainAndBias(gain, bias) => Tensor::stack(&[gain, bias], 0)?,
+            Affine::Absent(ones) => ones.clone(),
+        })
+    }
+
+    /// Rows of [`affine`](Self::affine).
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        if matches!(self.affine, Affine::GainAndBias(..)) { 2 } else { 1 }
+    }
+
     /// affine(normalised x) * (1 + scale) + shift for x `[batch, tokens, hidden]`; shift and scale are the named columns
     /// of `modulation` `[batch, width]`.
     ///
     /// # Errors
     /// Shapes that do not fit each other.
     pub fn forward(&self, x: &Tensor, modulation: &Tensor, columns: Modulation) -> Result<Tensor> {
-        let affine = match &self.affine {
-            Affine::Gain(gain) => gain.unsqueeze(0)?,
-            Affine::GainAndBias(gain, bias) => Tensor::stack(&[gain, bias], 0)?,
-            Affine::Absent(ones) => ones.clone(),
-        };
+        let affine = self.affine()?;
         ops::norm(self.kind, x, &affine, modulation, columns).map_err(Error::from)
     }
 

@@ -13,7 +13,7 @@ use super::positions::Rotation;
 use super::storage::{Values, slice};
 use super::{EPSILON, simd};
 
-mod head;
+pub(super) mod head;
 
 /// Added under the root of the L2 norm of queries and keys.
 const L2_FLOOR: f32 = 1e-12;
@@ -104,7 +104,7 @@ impl CustomOp2 for Fused {
             || Head::new(&self.0, tokens, head_dim),
             |head, (task, out)| {
                 let image = &qkv[task / heads * tokens * width..][..tokens * width];
-                simd::dispatch(|| head.forward(image, task % heads, gains, out));
+                simd::dispatch_call(|out| head.forward(image, task % heads, gains, out), out);
             },
         );
         let out = merge(&by_head, [batch, tokens, heads, 1, head_dim]);
@@ -130,10 +130,9 @@ impl CustomOp2 for Fused {
                     let (image, index) = (task / heads, task % heads);
                     let qkv = &values[image * tokens * width..][..tokens * width];
                     let dy = &dy[image * tokens * hidden..][..tokens * hidden];
-                    simd::dispatch(|| {
-                        head.load(qkv, index, gain_values);
-                        gradients.backward(head, (dy, index), gain_values, (packed, gain_grad));
-                    });
+                    simd::dispatch_call(|head| head.load(qkv, index, gain_values), &mut *head);
+                    let written = (packed, gain_grad);
+                    simd::dispatch_call(|out| gradients.backward(head, (dy, index), gain_values, out), written);
                 },
             );
         let qkv_grad = merge(&by_head, [batch, tokens, heads, 3, head_dim]);

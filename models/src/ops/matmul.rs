@@ -53,6 +53,19 @@ pub enum Threads {
 /// # Panics
 /// Shapes that do not fit each other: a mistake of the caller's, never of the data.
 pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Threads) {
+    product(out, a, b, (None, scale), threads);
+}
+
+/// `out` (row-major) += a b, on the calling thread.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn add_matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    product(out, a, b, (Some(1.0), 1.0), Threads::One);
+}
+
+/// `out` = `keep` * out + `scale` * a b.
+fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (keep, scale): (Option<f32>, f32), threads: Threads) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(b.rows == k && out.len() == m * n, "{m}x{k} times {}x{n} into {} values", b.rows, out.len());
     let parallelism = match threads {
@@ -70,14 +83,14 @@ pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads
             out.as_mut_ptr(),
             1,
             n as isize,
-            false,
+            keep.is_some(),
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.values.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            0.0,
+            keep.unwrap_or(0.0),
             scale,
             false,
             false,
@@ -104,6 +117,8 @@ mod tests {
         let first_columns = Matrix::strided(&a, 2, 2, 3);
         matmul(&mut out, first_columns, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), 1.0, Threads::One);
         assert_eq!(out, [1.0, 2.0, 4.0, 5.0]);
+        add_matmul(&mut out, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), first_columns);
+        assert_eq!(out, [2.0, 4.0, 8.0, 10.0]);
     }
 
     #[test]

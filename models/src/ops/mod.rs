@@ -5,6 +5,7 @@
 //! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against.
 
 mod attention;
+mod block;
 mod embedding;
 mod gate;
 mod linear;
@@ -18,6 +19,7 @@ mod swiglu;
 mod testing;
 
 pub use attention::{Attention, attention};
+pub use block::{BlockSettings, BlockSizes, block};
 pub use embedding::sum_of_rows;
 pub use gate::gated_add;
 pub use linear::linear;

@@ -55,9 +55,11 @@ fn plain(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, columns: 
     y.broadcast_mul(&(row(columns.scale)? + 1.0)?)?.broadcast_add(&row(columns.shift)?)
 }
 
-struct ModulatedNorm {
-    kind: Norm,
-    columns: Modulation,
+/// The norm of one image after another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ModulatedNorm {
+    pub(super) kind: Norm,
+    pub(super) columns: Modulation,
 }
 
 impl ModulatedNorm {
@@ -97,30 +99,12 @@ impl CustomOp3 for ModulatedNorm {
         let (_, tokens, hidden) = x_layout.shape().dims3()?;
         let width = modulation_layout.dims()[1];
         let (x, affine) = (slice(x, x_layout)?, slice(affine, affine_layout)?);
-        let (gain, bias) = affine.split_at(hidden);
         let modulation = slice(modulation, modulation_layout)?;
         let image = tokens * hidden;
         let mut out = vec![0.0; x.len()];
         out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(modulation.par_chunks(width)).for_each(
             |((out, x), modulation)| {
-                let shift = &modulation[self.columns.shift..][..hidden];
-                let scale = &modulation[self.columns.scale..][..hidden];
-                simd::dispatch(|| {
-                    // y = normalised * factor + offset, the same for all tokens of the image.
-                    let factor: Vec<f32> = gain.iter().zip(scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
-                    let mut offset = shift.to_vec();
-                    offset
-                        .iter_mut()
-                        .zip(bias)
-                        .zip(scale)
-                        .for_each(|((offset, bias), scale)| *offset += bias * (1.0 + scale));
-                    for (out, x) in out.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                        let (mean, inverse) = self.statistics(x);
-                        for (((out, x), factor), offset) in out.iter_mut().zip(x).zip(&factor).zip(&offset) {
-                            *out = (x - mean) * inverse * factor + offset;
-                        }
-                    }
-                });
+                simd::dispatch_call(|out| self.forward(hidden, x, (affine, modulation), out), out);
             },
         );
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
@@ -151,7 +135,8 @@ impl CustomOp3 for ModulatedNorm {
             .zip(images)
             .for_each(|((dx, (modulation_grad, affine_grad)), ((x, dy), modulation))| {
                 let image = Image { x, dy, affine: affine_values, scale: &modulation[self.columns.scale..][..hidden] };
-                simd::dispatch(|| self.backward(&image, dx, modulation_grad, affine_grad));
+                let gradients = ImageGradients { x: dx, modulation: modulation_grad, affine: affine_grad };
+                simd::dispatch_call(|gradients| self.backward(&image, gradients), gradients);
             });
         let device = x.device();
         Ok((
@@ -163,16 +148,50 @@ impl CustomOp3 for ModulatedNorm {
 }
 
 /// What the backward pass of one image reads.
-struct Image<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
-    affine: &'a [f32],
-    scale: &'a [f32],
+pub(super) struct Image<'a> {
+    /// `[tokens, hidden]`.
+    pub(super) x: &'a [f32],
+    /// Gradient of the result, `[tokens, hidden]`.
+    pub(super) dy: &'a [f32],
+    /// Gain and, if there is one, bias.
+    pub(super) affine: &'a [f32],
+    /// The image's scale, `[hidden]`.
+    pub(super) scale: &'a [f32],
+}
+
+/// What the backward pass of one image writes.
+pub(super) struct ImageGradients<'a> {
+    /// `[tokens, hidden]`, overwritten.
+    pub(super) x: &'a mut [f32],
+    /// The image's row, whose shift and scale are overwritten.
+    pub(super) modulation: &'a mut [f32],
+    /// Added to.
+    pub(super) affine: &'a mut [f32],
 }
 
 impl ModulatedNorm {
+    /// The norm of one image, `[tokens, hidden]`.
     #[inline(always)]
-    fn backward(&self, image: &Image<'_>, dx: &mut [f32], modulation_grad: &mut [f32], affine_grad: &mut [f32]) {
+    pub(super) fn forward(&self, hidden: usize, x: &[f32], (affine, modulation): (&[f32], &[f32]), out: &mut [f32]) {
+        let (gain, bias) = affine.split_at(hidden);
+        let shift = &modulation[self.columns.shift..][..hidden];
+        let scale = &modulation[self.columns.scale..][..hidden];
+        // y = normalised * factor + offset, the same for all tokens of the image.
+        let factor: Vec<f32> = gain.iter().zip(scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
+        let mut offset = shift.to_vec();
+        offset.iter_mut().zip(bias).zip(scale).for_each(|((offset, bias), scale)| *offset += bias * (1.0 + scale));
+        for (out, x) in out.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
+            let (mean, inverse) = self.statistics(x);
+            for (((out, x), factor), offset) in out.iter_mut().zip(x).zip(&factor).zip(&offset) {
+                *out = (x - mean) * inverse * factor + offset;
+            }
+        }
+    }
+
+    /// Adds the gradients of one image.
+    #[inline(always)]
+    pub(super) fn backward(&self, image: &Image<'_>, gradients: ImageGradients<'_>) {
+        let ImageGradients { x: dx, modulation: modulation_grad, affine: affine_grad } = gradients;
         let hidden = image.scale.len();
         let (gain, bias) = image.affine.split_at(hidden);
         let factor: Vec<f32> = gain.iter().zip(image.scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
@@ -200,11 +219,11 @@ impl ModulatedNorm {
         for i in 0..hidden {
             modulation_grad[self.columns.shift + i] = dy_sum[i];
             modulation_grad[self.columns.scale + i] = product_sum[i] * gain[i];
-            affine_grad[i] = product_sum[i] * (1.0 + image.scale[i]);
+            affine_grad[i] += product_sum[i] * (1.0 + image.scale[i]);
         }
         for i in 0..bias.len() {
             modulation_grad[self.columns.scale + i] += dy_sum[i] * bias[i];
-            affine_grad[hidden + i] = dy_sum[i] * (1.0 + image.scale[i]);
+            affine_grad[hidden + i] += dy_sum[i] * (1.0 + image.scale[i]);
         }
     }
 }

@@ -24,6 +24,24 @@ fn plain(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     gate.silu()? * value
 }
 
+/// out = SiLU(gate) * value.
+#[inline(always)]
+pub(super) fn activate(gate: &[f32], value: &[f32], out: &mut [f32]) {
+    for ((out, &g), &v) in out.iter_mut().zip(gate).zip(value) {
+        *out = g * simd::sigmoid(g) * v;
+    }
+}
+
+/// Gradients of gate and value from the gradient `dy` of the result.
+#[inline(always)]
+pub(super) fn activate_back((gate, value, dy): (&[f32], &[f32], &[f32]), dg: &mut [f32], dv: &mut [f32]) {
+    for ((dg, dv), ((&g, &v), &dy)) in dg.iter_mut().zip(dv).zip(gate.iter().zip(value).zip(dy)) {
+        let sigmoid = simd::sigmoid(g);
+        *dg = dy * v * sigmoid * (1.0 + g * (1.0 - sigmoid));
+        *dv = dy * g * sigmoid;
+    }
+}
+
 struct Swiglu;
 
 impl CustomOp2 for Swiglu {
@@ -42,11 +60,7 @@ impl CustomOp2 for Swiglu {
         let mut out = vec![0.0; gate.len()];
         out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(value.par_chunks(CHUNK)).for_each(
             |((out, gate), value)| {
-                simd::dispatch(|| {
-                    for ((out, &g), &v) in out.iter_mut().zip(gate).zip(value) {
-                        *out = g * simd::sigmoid(g) * v;
-                    }
-                });
+                simd::dispatch_call(|out| activate(gate, value, out), out);
             },
         );
         Ok((CpuStorage::F32(out), layout.shape().clone()))
@@ -66,13 +80,7 @@ impl CustomOp2 for Swiglu {
             .zip(dv.par_chunks_mut(CHUNK))
             .zip(g.par_chunks(CHUNK).zip(v.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)))
             .for_each(|((dg, dv), ((g, v), dy))| {
-                simd::dispatch(|| {
-                    for ((dg, dv), ((&g, &v), &dy)) in dg.iter_mut().zip(dv).zip(g.iter().zip(v).zip(dy)) {
-                        let sigmoid = simd::sigmoid(g);
-                        *dg = dy * v * sigmoid * (1.0 + g * (1.0 - sigmoid));
-                        *dv = dy * g * sigmoid;
-                    }
-                });
+                simd::dispatch_call(|(dg, dv)| activate_back((g, v, dy), dg, dv), (dg, dv));
             });
         let device = gate.device();
         Ok((Some(Tensor::from_vec(dg, gate.shape(), device)?), Some(Tensor::from_vec(dv, value.shape(), device)?)))

@@ -19,16 +19,25 @@ use super::{base64, header_text};
 use crate::service::Service;
 use crate::worker::{Made, Order, Refusal};
 
+/// The seed in use.
 const X_SEED: HeaderName = HeaderName::from_static("x-seed");
+/// From admission to the first batch.
 const X_QUEUE_MS: HeaderName = HeaderName::from_static("x-queue-ms");
+/// In the engine, over all batches.
 const X_COMPUTE_MS: HeaderName = HeaderName::from_static("x-compute-ms");
+/// The largest batch that the order took part in.
 const X_BATCH_SIZE: HeaderName = HeaderName::from_static("x-batch-size");
+/// SHA-256 of the model file.
 const X_MODEL: HeaderName = HeaderName::from_static("x-model");
+/// The engine in use.
 const X_ENGINE: HeaderName = HeaderName::from_static("x-engine");
+/// Why it is not the preferred one.
 const X_ENGINE_FALLBACK: HeaderName = HeaderName::from_static("x-engine-fallback");
 
+/// A query, decoded, in its own order.
 type Pairs = Vec<(String, String)>;
 
+/// Reads the order, has it made by the worker and encodes the images on a thread that may block.
 pub(super) async fn generate(
     State(service): State<Arc<Service>>,
     query: Result<Query<Pairs>, QueryRejection>,
@@ -51,6 +60,7 @@ pub(super) async fn generate(
     Ok(response)
 }
 
+/// Waits for the worker. A client that leaves drops this future, and with it the order.
 async fn make(service: &Service, order: Order) -> Result<Made, ApiError> {
     if service.is_draining() {
         let message = "the server is shutting down";
@@ -77,6 +87,7 @@ async fn make(service: &Service, order: Order) -> Result<Made, ApiError> {
     Ok(made)
 }
 
+/// What the answer says about itself besides its image.
 fn headers(service: &Service, order: Order, made: &Made) -> Vec<(HeaderName, HeaderValue)> {
     let milliseconds = |time: Duration| header_text(&format!("{:.2}", time.as_secs_f64() * 1e3));
     let mut headers = vec![
@@ -99,17 +110,17 @@ fn encode_png(service: &Service, order: Order, values: &[f32]) -> Result<Respons
     let images = to_pixels(service, values)?;
     let shape = service.model.manifest.generator.image;
     let count = images.len();
-    let columns = (1..).find(|columns| columns * columns >= count).unwrap_or(1);
-    let (index, (shape, pixels)) = match <[_; 1]>::try_from(images) {
-        Ok([image]) => ("0".to_owned(), (shape, image)),
-        Err(images) => {
-            (format!("0-{}", count - 1), pixels::sheet(&images, shape, columns).map_err(ApiError::internal)?)
-        }
+    let file = if let [image] = &images[..] {
+        encode(service, order, "0", (shape, image))?
+    } else {
+        let columns = (1..).find(|columns| columns * columns >= count).unwrap_or(1);
+        let (shape, sheet) = pixels::sheet(&images, shape, columns).map_err(ApiError::internal)?;
+        encode(service, order, &format!("0-{}", count.saturating_sub(1)), (shape, &sheet))?
     };
-    let file = encode(service, order, &index, (shape, &pixels))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], file).into_response())
 }
 
+/// Every image as a PNG of its own.
 fn encode_json(service: &Service, order: Order, values: &[f32]) -> Result<Response, ApiError> {
     let Order { class, alpha, seed, .. } = order;
     let manifest = &service.model.manifest;
@@ -125,6 +136,7 @@ fn encode_json(service: &Service, order: Order, values: &[f32]) -> Result<Respon
     Ok(Json(json!({ "seed": seed, "model": service.model.sha256, "images": images })).into_response())
 }
 
+/// The bytes of every image.
 fn to_pixels(service: &Service, values: &[f32]) -> Result<Vec<Vec<u8>>, ApiError> {
     let manifest = &service.model.manifest;
     let shape = manifest.generator.image;
@@ -132,6 +144,7 @@ fn to_pixels(service: &Service, values: &[f32]) -> Result<Vec<Vec<u8>>, ApiError
     values.chunks_exact(shape.len()).map(image).collect()
 }
 
+/// A PNG that says what it was made from; `index` is its image's number, or the first and the last of a sheet.
 fn encode(service: &Service, order: Order, index: &str, image: (ImageShape, &[u8])) -> Result<Vec<u8>, ApiError> {
     let class_name = service.model.manifest.classes.get(order.class).cloned().unwrap_or_default();
     let text = [

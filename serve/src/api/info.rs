@@ -21,6 +21,7 @@ pub(super) async fn info(State(service): State<Arc<Service>>) -> Json<Value> {
             "max_images": limits.max_images,
             "max_batch": limits.max_batch,
             "batch_sizes": service.batch_sizes,
+            "exact": limits.exact,
             "queue": limits.queue,
             "request_timeout_ms": milliseconds,
         },

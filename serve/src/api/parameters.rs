@@ -33,6 +33,9 @@ pub(super) struct Parameters {
 }
 
 /// Reads the parameters of `POST /generate`. `class` has to be given; a seed that is not is drawn.
+///
+/// # Errors
+/// 400 for what cannot be read (syntax, unknown or repeated names), 422 for what is outside of its range.
 pub(super) fn parse(
     pairs: &[(String, String)],
     manifest: &Manifest,
@@ -48,6 +51,7 @@ pub(super) fn parse(
     Ok(Parameters { order: Order { class, alpha, seed, count }, format })
 }
 
+/// Every name is known and given once.
 fn check_names(pairs: &[(String, String)]) -> Result<(), ApiError> {
     for (position, (name, _)) in pairs.iter().enumerate() {
         if !NAMES.contains(&name.as_str()) {
@@ -64,6 +68,7 @@ fn check_names(pairs: &[(String, String)]) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A number or a name; an empty one counts as missing.
 fn class(text: Option<&str>, manifest: &Manifest) -> Result<usize, ApiError> {
     let classes = manifest.generator.classes;
     let names = manifest.classes.iter().take(LISTED_NAMES).cloned().collect();
@@ -80,6 +85,7 @@ fn class(text: Option<&str>, manifest: &Manifest) -> Result<usize, ApiError> {
     })
 }
 
+/// Within the trained range; neither NaN nor infinity is.
 fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
     let range = manifest.alpha;
     let allowed = Allowed::Range { min: json!(range.min), max: json!(range.max) };
@@ -91,6 +97,7 @@ fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
     Err(ApiError::range("alpha", message, allowed))
 }
 
+/// Any 64-bit number. What has too many digits is a number out of range, not a syntax error.
 fn seed(text: &str) -> Result<u64, ApiError> {
     let allowed = Allowed::Range { min: json!(0), max: json!(u64::MAX) };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -101,6 +108,7 @@ fn seed(text: &str) -> Result<u64, ApiError> {
     }
 }
 
+/// At least one image.
 fn count(text: &str, max_images: usize) -> Result<NonZeroUsize, ApiError> {
     let allowed = Allowed::Range { min: json!(1), max: json!(max_images) };
     let count: u64 = number("n", text, &allowed)?;
@@ -108,6 +116,7 @@ fn count(text: &str, max_images: usize) -> Result<NonZeroUsize, ApiError> {
     fits.ok_or_else(|| ApiError::range("n", format!("n is {count}, not between 1 and {max_images}"), allowed))
 }
 
+/// One of the offered formats.
 fn format(text: &str) -> Result<Format, ApiError> {
     match text {
         "png" => Ok(Format::Png),
@@ -119,6 +128,7 @@ fn format(text: &str) -> Result<Format, ApiError> {
     }
 }
 
+/// A number of type `T`, else 400.
 fn number<T: FromStr>(parameter: &str, text: &str, allowed: &Allowed) -> Result<T, ApiError> {
     let message = || format!("{parameter} {text:?} is not a number of the right kind");
     let error = |_| ApiError::syntax(parameter, "invalid_parameter", message()).with_allowed(allowed.clone());

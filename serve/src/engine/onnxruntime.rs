@@ -1,9 +1,11 @@
 //! ONNX Runtime, loaded from a shared library at run time. The only file that names `ort`.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drifting_spec::{GeneratorConfig, Inputs, names};
+use ort::LoadDynamicError;
 use ort::environment::Environment;
 use ort::ep::CPU;
 use ort::logging::LogLevel;
@@ -11,7 +13,8 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorRef};
 
-use super::{Engine, EngineError, EngineInfo, check_inputs, check_interface, check_output, interface};
+use super::interface::{check_inputs, check_interface, check_output, interface};
+use super::{Engine, EngineError, EngineInfo};
 use crate::model::Model;
 
 const NAME: &str = "onnxruntime";
@@ -46,12 +49,23 @@ pub fn load(path: &Path) -> Result<Loaded, EngineError> {
         Some(other) => return Err(missing(format!("this process already uses {}", other.library.display()))),
         None => {}
     }
-    let builder = ort::init_from(&library).map_err(|error| missing(error.to_string()))?;
+    let builder = ort::init_from(&library).map_err(|error| missing(reason(&error)))?;
     let environment = builder.with_name("drifting").with_telemetry(false).with_logger(Arc::new(log)).build();
     let environment = environment.map_err(|error| missing(error.to_string()))?;
     let fresh = Loaded { version: version(&library), build: ort::info(), environment, library };
     *loaded = Some(fresh.clone());
     Ok(fresh)
+}
+
+/// What the dynamic linker says, where ort's own message leaves it out.
+fn reason(error: &LoadDynamicError) -> String {
+    match error {
+        LoadDynamicError::Dlopen { error, .. } => match error.source() {
+            Some(source) => source.to_string(),
+            None => error.to_string(),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// The library tells its minor version; the file name, if it agrees, the patch too.
@@ -67,6 +81,7 @@ fn version(library: &Path) -> String {
         .to_owned()
 }
 
+/// ONNX Runtime's own messages go into our log.
 fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
     match level {
         LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", place, "{message}"),
@@ -103,6 +118,7 @@ impl OnnxRuntime {
     }
 }
 
+/// The CPU provider or an error, all threads for one operator, and kernels whose result does not vary from run to run.
 fn configure(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
     let cpu = CPU::default().with_arena_allocator(true).build().error_on_failure();
     let builder = builder.with_execution_providers([cpu])?.with_intra_threads(threads)?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use drifting_spec::{GeneratorConfig, Inputs, names};
 use rten::{Dimension, Model as Graph, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
 
-use super::{Engine, EngineError, EngineInfo, check_inputs, check_interface, check_output, interface};
+use super::interface::{check_inputs, check_interface, check_output, interface};
+use super::{Engine, EngineError, EngineInfo};
 use crate::model::Model;
 
 /// Version of rten that is compiled in.
@@ -50,6 +51,7 @@ impl Rten {
     }
 }
 
+/// A node's name.
 fn name_of(graph: &Graph, id: NodeId) -> Option<String> {
     graph.node_info(id)?.name().map(str::to_owned)
 }
@@ -96,6 +98,7 @@ impl Engine for Rten {
     }
 }
 
+/// A tensor of 32-bit floats.
 fn floats(shape: &[usize], values: &[f32]) -> Result<Value, String> {
     Value::from_shape(shape, values.to_vec()).map_err(|error| error.to_string())
 }

@@ -28,7 +28,6 @@ pub struct ModelError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    #[source]
     pub problem: ModelProblem,
 }
 

@@ -94,11 +94,13 @@ function drawSeed() {
   return String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
-/** Tiles are whole multiples of small images, so that all their pixels are equally large. */
+/** Tiles are whole multiples of small images, so that all their pixels are equally large; a phone gets three in a row. */
 function fitTiles() {
   const { width, height } = info.model.manifest.generator.image;
-  const wanted = window.innerWidth < 500 ? 100 : 140;
-  const tile = width <= SMALL ? width * Math.max(1, Math.round(wanted / width)) : wanted * 1.25;
+  const narrow = window.innerWidth < 500;
+  const wanted = narrow ? (window.innerWidth - 52) / 3 : 145;
+  const large = narrow ? wanted : 180;
+  const tile = width <= SMALL ? width * Math.max(1, Math.floor(wanted / width)) : large;
   document.documentElement.style.setProperty("--tile", `${tile}px`);
   document.documentElement.style.setProperty("--ratio", `${width} / ${height}`);
 }

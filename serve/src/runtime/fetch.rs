@@ -61,8 +61,8 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, RuntimeError> {
 /// Runs Python in `folder`, so that no file of the user's own folder is taken for one of Python's modules.
 fn python(folder: &Path, arguments: &[&str]) -> Result<(), RuntimeError> {
     let failed = |problem: String| {
-        let told = arguments.iter().take(3).copied().collect::<Vec<_>>().join(" ");
-        RuntimeError::Python { command: format!("{PYTHON} {told}"), problem }
+        let start: Vec<_> = arguments.iter().take(3).copied().collect();
+        RuntimeError::Python { command: format!("{PYTHON} {}", start.join(" ")), problem }
     };
     let mut command = Command::new(PYTHON);
     let output = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output();
@@ -71,9 +71,15 @@ fn python(folder: &Path, arguments: &[&str]) -> Result<(), RuntimeError> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(3)..].join(" | ");
+    let last = told(&text);
     Err(failed(if last.is_empty() { output.status.to_string() } else { last }))
+}
+
+/// The lines in which pip tells its error, else the last one.
+fn told(text: &str) -> String {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let errors: Vec<_> = lines().filter(|line| line.starts_with("ERROR:")).take(2).collect();
+    if errors.is_empty() { lines().next_back().unwrap_or_default().to_owned() } else { errors.join(" ") }
 }
 
 /// Syncs the file and renames it to `target`: a process sees the whole library or none.
@@ -115,6 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = python(folder.path(), &["-c", "import sys; sys.exit('no such wheel')"]).unwrap_err().to_string();
         assert!(error.contains("python3 -c") && error.contains("no such wheel"), "{error}");
+        assert_eq!(told("WARNING: again\nERROR: no network\n\nNotice: old pip\n"), "ERROR: no network");
     }
 
     #[test]

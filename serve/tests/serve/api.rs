@@ -1,7 +1,5 @@
 //! Routes, parameters, headers and errors.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use drifting_serve::{Limits, router};

@@ -7,7 +7,7 @@ use super::super::{EPSILON, simd};
 use super::{Attention, L2_FLOOR};
 
 /// Scratch memory of one head: everything is `[tokens, head_dim]` but the weights, `[tokens, tokens]`.
-pub(super) struct Head<'a> {
+pub(in crate::ops) struct Head<'a> {
     settings: &'a Attention,
     tokens: usize,
     head_dim: usize,
@@ -22,7 +22,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn new(settings: &'a Attention, tokens: usize, head_dim: usize) -> Self {
+    pub(in crate::ops) fn new(settings: &'a Attention, tokens: usize, head_dim: usize) -> Self {
         let matrix = || vec![0.0; tokens * head_dim];
         let pair = || [matrix(), matrix()];
         let inverse = [vec![0.0; tokens], vec![0.0; tokens]];
@@ -32,7 +32,7 @@ impl<'a> Head<'a> {
 
     /// The output of head `index` of an image, `[tokens, head_dim]`.
     #[inline(always)]
-    pub(super) fn forward(&mut self, qkv: &[f32], index: usize, gains: &[f32], out: &mut [f32]) {
+    pub(in crate::ops) fn forward(&mut self, qkv: &[f32], index: usize, gains: &[f32], out: &mut [f32]) {
         self.load(qkv, index, gains);
         let (n, d) = (self.tokens, self.head_dim);
         matmul(out, Matrix::new(&self.weights, n, n), Matrix::new(&self.value, n, d), 1.0, Threads::One);
@@ -40,7 +40,7 @@ impl<'a> Head<'a> {
 
     /// Computes queries, keys, values and attention weights of head `index` from an image's `[tokens, 3 * hidden]`.
     #[inline(always)]
-    pub(super) fn load(&mut self, qkv: &[f32], index: usize, gains: &[f32]) {
+    pub(in crate::ops) fn load(&mut self, qkv: &[f32], index: usize, gains: &[f32]) {
         let (n, d) = (self.tokens, self.head_dim);
         let hidden = self.settings.heads * d;
         for (token, row) in qkv.chunks_exact(3 * hidden).enumerate() {
@@ -110,14 +110,14 @@ fn softmax(row: &mut [f32]) {
 }
 
 /// Scratch memory of the backward pass of one head.
-pub(super) struct Gradients {
+pub(in crate::ops) struct Gradients {
     out: Vec<f32>,
     weights: Vec<f32>,
     turned: Vec<f32>,
 }
 
 impl Gradients {
-    pub(super) fn new(tokens: usize, head_dim: usize) -> Self {
+    pub(in crate::ops) fn new(tokens: usize, head_dim: usize) -> Self {
         let weights = vec![0.0; tokens * tokens];
         Self { out: vec![0.0; tokens * head_dim], weights, turned: vec![0.0; tokens * head_dim] }
     }
@@ -125,7 +125,7 @@ impl Gradients {
     /// The gradients of a loaded head: of q, k, v into `[3, tokens, head_dim]`, of the gains into `[2, head_dim]`. `dy`
     /// is the gradient of the image's output, `[tokens, hidden]`, with the index of the head.
     #[inline(always)]
-    pub(super) fn backward(
+    pub(in crate::ops) fn backward(
         &mut self,
         head: &Head<'_>,
         (dy, index): (&[f32], usize),
