@@ -177,7 +177,7 @@ mod tests {
     fn wrong_flags_say_what_is_right() {
         let refused = |flags: &[&str]| settings(flags).unwrap_err().to_string();
         assert!(refused(&["--engine", "ort"]).contains("auto, onnxruntime, rten"));
-        assert!(refused(&["--timeout", "-1"]).contains("--timeout"));
+        assert!(refused(&["--timeout=-1"]).contains("--timeout"));
         assert!(refused(&["--threads", "0"]).contains("--threads"));
     }
 }

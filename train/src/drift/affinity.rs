@@ -142,3 +142,77 @@ pub(super) fn finite_or_zero(largest: f32) -> f32 {
 fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Columns, change: impl Fn(&mut f32)) {
     matrix.chunks_exact_mut(targets).for_each(|row| row[own..negatives].iter_mut().for_each(&change));
 }
+
+#[cfg(test)]
+mod tests {
+    use drifting_models::ops::simd::dispatch_kernel;
+
+    use super::super::{Features, KeyBatch, KeyShape};
+    use super::*;
+
+    /// 8 generated, 4 unconditional, 30 positive samples in 3 dimensions.
+    fn problem(weight: f32) -> Problem {
+        let values = |name, count: usize| drifting_spec::Stream::new(1, name, 0).normals(3 * count);
+        let shape = KeyShape { groups: 1, locations: 1, generated: 8, positives: 30, unconditional: 4, dim: 3 };
+        let (generated, positives, unconditional) = (values("g", 8), values("p", 30), values("u", 4));
+        let features =
+            Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
+        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0).unwrap()
+    }
+
+    fn affinities(weight: f32, settings: &DriftSettings) -> Vec<f32> {
+        let problem = problem(weight);
+        let distances = problem.scaled_distances(1.0, Some(settings.mask));
+        dispatch_kernel(Affinities { problem: &problem, distances: &distances, temperature: 0.5, settings })
+    }
+
+    #[test]
+    fn one_softmax_sums_to_one_over_what_it_spans() {
+        let over_y = DriftSettings { normalize_over_x: false, floor: 0.0, ..DriftSettings::default() };
+        for row in affinities(1.0, &over_y).chunks_exact(42) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+        let split = DriftSettings { coupling: Coupling::Split, ..over_y.clone() };
+        for row in affinities(1.0, &split).chunks_exact(42) {
+            assert!((row[..12].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            assert!((row[12..].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+        let over_x = DriftSettings { normalize_over_y: false, normalize_over_x: true, ..over_y };
+        let columns = affinities(1.0, &over_x);
+        for y in 0..42 {
+            assert!((columns.iter().skip(y).step_by(42).sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn no_affinity_is_below_the_root_of_the_floor_but_those_of_weight_0() {
+        let settings = DriftSettings { floor: 1e-4, ..DriftSettings::default() };
+        for placement in [WeightPlacement::AfterSoftmax, WeightPlacement::Logits] {
+            let settings = DriftSettings { weight_placement: placement, ..settings.clone() };
+            for (i, row) in affinities(0.0, &settings).chunks_exact(42).enumerate() {
+                assert_eq!((row[i], &row[8..12]), (0.01, [0.0; 4].as_slice()));
+                assert!(row[..8].iter().chain(&row[12..]).all(|&affinity| affinity >= 0.01));
+            }
+        }
+    }
+
+    /// Beside an unweighted target of the same row, w in the logits is a factor of sqrt(w); alone a little less, since it
+    /// grows the denominators too (method section 2 row 2).
+    #[test]
+    fn a_weight_in_the_logits_acts_like_its_root() {
+        let settings = DriftSettings { floor: 0.0, ..DriftSettings::default() };
+        let logits = DriftSettings { weight_placement: WeightPlacement::Logits, ..settings.clone() };
+        let one = affinities(1.0, &settings);
+        for (weight, root) in [(4.0, 2.0), (16.0, 4.0)] {
+            let (after, within) = (affinities(weight, &settings), affinities(weight, &logits));
+            let rows = one.chunks_exact(42).zip(after.chunks_exact(42)).zip(within.chunks_exact(42));
+            for ((one, after), within) in rows {
+                for u in 8..12 {
+                    assert!((after[u] / one[u] - weight).abs() < 1e-4);
+                    let (factor, beside) = (within[u] / one[u], within[20] / one[20]);
+                    assert!((factor / beside - root).abs() < 1e-4 && factor < root, "{factor} {beside}");
+                }
+            }
+        }
+    }
+}

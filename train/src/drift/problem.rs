@@ -175,7 +175,7 @@ fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str 
         ("unconditional", features.unconditional),
         ("positive", features.positives),
     ];
-    let bad = |vector: &[f32]| !(sum_of_squares(vector) <= f64::from(MAX_SQUARED_NORM));
+    let bad = |vector: &[f32]| !(0.0..=f64::from(MAX_SQUARED_NORM)).contains(&sum_of_squares(vector));
     sets.into_iter().find(|(_, set)| batch.vectors(set, group, location).any(bad)).map_or("some", |(name, _)| name)
 }
 

@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_target_that_does_not_exist_takes_nothing() {
-        let balanced = balance(vec![-1.0, f32::NEG_INFINITY, -2.0, f32::NEG_INFINITY], 2, &[0..2], 3);
+        let balanced =
+            balance(vec![-1.0, f32::NEG_INFINITY, -2.0, f32::NEG_INFINITY], 2, std::slice::from_ref(&(0..2)), 3);
         assert!((balanced[0] - 1.0).abs() < 1e-6 && (balanced[2] - 1.0).abs() < 1e-6);
         assert!(balanced[1] < 1e-37 && balanced[3] < 1e-37);
     }
