@@ -1,5 +1,7 @@
 //! The command `drifting`: images to a served one-step generator.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
+
 mod demo;
 mod doctor;
 mod engines;
@@ -49,6 +51,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    rest_candle_threads();
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
@@ -64,6 +67,19 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps candle from a thread pool of its own beside rayon's: its threads wait by spinning, which takes the processors away
+/// from the operations that train (a step takes a third longer on two cores).
+fn rest_candle_threads() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: this is the first thing that the process does; no other thread reads the environment.
+        #[allow(unsafe_code, reason = "candle reads its thread count from the environment only")]
+        unsafe {
+            std::env::set_var(THREADS, "1");
         }
     }
 }

@@ -175,7 +175,7 @@ impl Kernel for BackwardStep<'_, '_> {
 
     #[inline(always)]
     fn run(self) {
-        self.0.run(self.1, self.2, self.3);
+        self.0.run(self.1, &self.2, self.3);
     }
 }
 

@@ -52,7 +52,7 @@ impl Checkpoint {
         fs::create_dir(&beside).map_err(RunError::io(&beside))?;
         let metadata = |decay: Option<f64>| -> Result<BTreeMap<String, String>, RunError> {
             let manifest = manifest(config, data, trainer.step_count(), decay);
-            let json = manifest.to_json().map_err(|error| RunError::file(path, error))?;
+            let json = manifest.to_json().map_err(|error| RunError::file(path, error.to_string()))?;
             Ok(BTreeMap::from([(MANIFEST_ENTRY.to_owned(), json)]))
         };
         weights::write(&beside.join(MODEL), &trainer.generator().params().tensors(), &metadata(None)?)?;

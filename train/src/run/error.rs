@@ -62,7 +62,7 @@ impl RunError {
         move |source| Self::Io { path, source }
     }
 
-    pub(super) fn file(path: &Path, problem: impl ToString) -> Self {
-        Self::File { path: path.to_owned(), problem: problem.to_string() }
+    pub(super) fn file(path: &Path, problem: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), problem: problem.into() }
     }
 }

@@ -172,7 +172,7 @@ impl RunFolder {
             data_classes: data.classes().to_vec(),
             data_sha256: data.sha256().to_owned(),
         };
-        let json = serde_json::to_string_pretty(&run).map_err(|error| RunError::file(&path, error))?;
+        let json = serde_json::to_string_pretty(&run).map_err(|error| RunError::file(&path, error.to_string()))?;
         Ok(write_bytes(&path, format!("{json}\n").as_bytes())?)
     }
 
@@ -194,7 +194,7 @@ impl RunFolder {
         }
         let path = self.path.join("run.json");
         if let Ok(text) = fs::read_to_string(&path) {
-            let run: RunJson = serde_json::from_str(&text).map_err(|error| RunError::file(&path, error))?;
+            let run: RunJson = serde_json::from_str(&text).map_err(|error| RunError::file(&path, error.to_string()))?;
             if run.data_sha256 != data.sha256() {
                 return Err(other("the data's SHA-256", run.data_sha256, data.sha256().to_owned()));
             }
@@ -217,7 +217,7 @@ fn flat(config: &TrainConfig) -> Result<BTreeMap<String, String>, RunError> {
         }
     }
     let text = config.to_toml()?;
-    let table: Table = text.parse().map_err(|error| RunError::file(Path::new("config.toml"), error))?;
+    let table: Table = text.parse().map_err(|error| RunError::file(Path::new("config.toml"), error.to_string()))?;
     let mut into = BTreeMap::new();
     walk("", &table, &mut into);
     Ok(into)

@@ -67,7 +67,7 @@ impl Metrics {
             loss: report.loss,
             keys: &report.keys,
         };
-        let mut json = serde_json::to_string(&line).map_err(|error| RunError::file(&self.path, error))?;
+        let mut json = serde_json::to_string(&line).map_err(|error| RunError::file(&self.path, error.to_string()))?;
         json.push('\n');
         self.file.write_all(json.as_bytes()).map_err(RunError::io(&self.path))
     }

@@ -82,9 +82,7 @@ pub fn train(
         }
         observer.stepped(&report);
         if last || due(output.samples_every, step) {
-            if let Some(path) = folder.write_samples(&trainer, config)? {
-                observer.wrote(&path);
-            }
+            folder.write_samples(&trainer, config)?.inspect(|path| observer.wrote(path));
         }
         if last || due(output.checkpoint_every, step) || stop.load(Ordering::Relaxed) {
             let path = folder.save(&trainer, config, data)?;

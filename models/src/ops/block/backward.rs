@@ -41,24 +41,24 @@ impl<'a> Backward<'a> {
     pub(super) fn run(
         &mut self,
         (x, modulation, dy): (&[f32], &[f32], &[f32]),
-        saved: Saved,
+        saved: &Saved,
         (dx, dm): (&mut [f32], &mut [f32]),
     ) {
         let mut flat = std::mem::take(&mut self.weights);
-        let grads = self.settings.sizes.split_mut(&mut flat);
+        let mut grads = self.settings.sizes.split_mut(&mut flat);
         let [norm1, norm2] = norms(self.settings);
 
         let d_mlp = self.gate_back((dy, &saved.mlp, modulation), 5, dm);
-        let d_normed2 = self.mlp_back(&d_mlp, &saved, (grads.gate, grads.value, grads.down));
-        let affine = (self.parts.norm2, grads.norm2);
+        let d_normed2 = self.mlp_back(&d_mlp, saved, &mut grads);
+        let affine = (self.parts.norm2, &mut *grads.norm2);
         let mut d_middle = self.norm_back(norm2, (&saved.middle, &d_normed2, modulation), affine, dm);
         add(&mut d_middle, dy);
 
         let d_attended = self.gate_back((&d_middle, &saved.attended, modulation), 2, dm);
-        let d_mixed = self.dense_back(&d_attended, &saved.mixed, &self.parts.out, grads.out);
+        let d_mixed = self.dense_back(&d_attended, &saved.mixed, &self.parts.out, &mut grads.out);
         let d_qkv = self.attention_back(&d_mixed, &saved.qkv, grads.gains);
-        let d_normed1 = self.dense_back(&d_qkv, &saved.normed1, &self.parts.qkv, grads.qkv);
-        let affine = (self.parts.norm1, grads.norm1);
+        let d_normed1 = self.dense_back(&d_qkv, &saved.normed1, &self.parts.qkv, &mut grads.qkv);
+        let affine = (self.parts.norm1, &mut *grads.norm1);
         dx.copy_from_slice(&self.norm_back(norm1, (x, &d_normed1, modulation), affine, dm));
         add(dx, &d_middle);
         self.weights = flat;
@@ -87,33 +87,28 @@ impl<'a> Backward<'a> {
     }
 
     #[inline(always)]
-    fn mlp_back(
-        &self,
-        dy: &[f32],
-        saved: &Saved,
-        (d_gate_layer, d_value_layer, d_down): (Dense<&mut [f32]>, Dense<&mut [f32]>, Dense<&mut [f32]>),
-    ) -> Vec<f32> {
+    fn mlp_back(&self, dy: &[f32], saved: &Saved, grads: &mut Parts<&mut [f32]>) -> Vec<f32> {
         let mut activation = vec![0.0; saved.gate.len()];
         let (gate, value) = (&saved.gate[..], &saved.value[..]);
         Activate { gate, value, out: &mut activation }.run();
-        let d_activation = self.dense_back(dy, &activation, &self.parts.down, d_down);
+        let d_activation = self.dense_back(dy, &activation, &self.parts.down, &mut grads.down);
         let (mut d_gate, mut d_value) = (activation, vec![0.0; saved.value.len()]);
         ActivateBack { gate, value, dy: &d_activation, dg: &mut d_gate, dv: &mut d_value }.run();
-        let mut dx = self.dense_back(&d_gate, &saved.normed2, &self.parts.gate, d_gate_layer);
-        add(&mut dx, &self.dense_back(&d_value, &saved.normed2, &self.parts.value, d_value_layer));
+        let mut dx = self.dense_back(&d_gate, &saved.normed2, &self.parts.gate, &mut grads.gate);
+        add(&mut dx, &self.dense_back(&d_value, &saved.normed2, &self.parts.value, &mut grads.value));
         dx
     }
 
-    /// Gradient of x in x W^T + b; those of W and b are added to `layer_grad`.
+    /// Gradient of x in x W^T + b; those of W and b are added to `grad`.
     #[inline(always)]
-    fn dense_back(&self, dy: &[f32], x: &[f32], layer: &Dense<&[f32]>, layer_grad: Dense<&mut [f32]>) -> Vec<f32> {
+    fn dense_back(&self, dy: &[f32], x: &[f32], layer: &Dense<&[f32]>, grad: &mut Dense<&mut [f32]>) -> Vec<f32> {
         let out = layer.bias.len();
         let rows = dy.len() / out;
         let width = x.len() / rows;
         let dy_matrix = Matrix::new(dy, rows, out);
-        add_matmul(layer_grad.weight, dy_matrix.t(), Matrix::new(x, rows, width));
+        add_matmul(grad.weight, dy_matrix.t(), Matrix::new(x, rows, width));
         for row in dy.chunks_exact(out) {
-            layer_grad.bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            grad.bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
         let mut dx = vec![0.0; x.len()];
         matmul(&mut dx, dy_matrix, Matrix::new(layer.weight, out, width), 1.0, Threads::One);
