@@ -51,7 +51,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    rest_candle_threads();
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
@@ -67,19 +66,6 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
-        }
-    }
-}
-
-/// Keeps candle from a thread pool of its own beside rayon's: its threads wait by spinning, which takes the processors away
-/// from the operations that train (a step takes a third longer on two cores).
-fn rest_candle_threads() {
-    const THREADS: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(THREADS).is_none() {
-        // SAFETY: this is the first thing that the process does; no other thread reads the environment.
-        #[allow(unsafe_code, reason = "candle reads its thread count from the environment only")]
-        unsafe {
-            std::env::set_var(THREADS, "1");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The built command in a folder of its own, and as much of an HTTP client as its tests need.
 
 #![allow(dead_code, reason = "not every test uses every helper")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

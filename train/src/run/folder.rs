@@ -217,7 +217,8 @@ fn flat(config: &TrainConfig) -> Result<BTreeMap<String, String>, RunError> {
         }
     }
     let text = config.to_toml()?;
-    let table: Table = text.parse().map_err(|error| RunError::file(Path::new("config.toml"), error.to_string()))?;
+    let failed = |error: toml::de::Error| RunError::file(Path::new("config.toml"), error.to_string());
+    let table: Table = text.parse().map_err(failed)?;
     let mut into = BTreeMap::new();
     walk("", &table, &mut into);
     Ok(into)
