@@ -12,38 +12,38 @@ use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A temporary folder in which the command runs.
-pub struct Workspace {
+pub(crate) struct Workspace {
     folder: TempDir,
 }
 
 impl Workspace {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drifting"));
         command.args(args).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs the command and returns its standard output; it must succeed.
-    pub fn succeed(&self, args: &[&str]) -> String {
+    pub(crate) fn succeed(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "drifting {}: {}", args.join(" "), text(&output.stderr));
         text(&output.stdout)
     }
 
     /// Runs the command and returns its standard error; it must fail without a panic.
-    pub fn fail(&self, args: &[&str]) -> String {
+    pub(crate) fn fail(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let message = text(&output.stderr);
         assert!(!output.status.success() && !message.contains("panicked"), "drifting {}: {message}", args.join(" "));
@@ -51,7 +51,7 @@ impl Workspace {
     }
 
     /// Writes the configuration of a run that takes a second.
-    pub fn tiny_config(&self) -> PathBuf {
+    pub(crate) fn tiny_config(&self) -> PathBuf {
         let path = self.path("tiny.toml");
         std::fs::write(&path, TINY).unwrap();
         path
@@ -80,24 +80,24 @@ style_codes = 8
 registers = 2
 "#;
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Names and bytes of a folder's files.
-pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (path.file_name().unwrap().to_string_lossy().into(), std::fs::read(path).unwrap())).collect()
 }
 
 /// A running server that ends with the test.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    pub fn start(workspace: &Workspace, model: &str) -> Self {
+    pub(crate) fn start(workspace: &Workspace, model: &str) -> Self {
         let mut command = workspace.command(&["serve", model, "--port", "0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Sends one request; returns status, headers (lower case) and body.
-    pub fn request(&self, method: &str, target: &str) -> (u16, BTreeMap<String, String>, Vec<u8>) {
+    pub(crate) fn request(&self, method: &str, target: &str) -> (u16, BTreeMap<String, String>, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let head =
             format!("{method} {target} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
