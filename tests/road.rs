@@ -52,7 +52,7 @@ fn a_stopped_and_a_killed_run_end_with_the_bytes_of_the_straight_one() {
     let workspace = Workspace::new();
     workspace.tiny_config();
     workspace.succeed(&["train", "tiny.toml", "--out", "straight"]);
-    let last = "checkpoints/step_000040";
+    let last = "checkpoints/step_000120";
     let straight = files(&workspace.path("straight").join(last));
     for (name, signal) in [("stopped", "-INT"), ("killed", "-KILL")] {
         let folder = workspace.path(name);
@@ -61,7 +61,7 @@ fn a_stopped_and_a_killed_run_end_with_the_bytes_of_the_straight_one() {
             let mut command = workspace.command(&["train", "tiny.toml", "--out", name]);
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             // Moments that differ from attempt to attempt, and late enough to get on.
-            let moment = Instant::now() + Duration::from_millis(300 + 170 * attempt % 1000);
+            let moment = Instant::now() + Duration::from_millis(100 + 170 * attempt % 1000);
             let mut ended = None;
             while ended.is_none() && (Instant::now() < moment || attempt > 6) {
                 std::thread::sleep(Duration::from_millis(5));

@@ -60,7 +60,7 @@ impl Workspace {
 
 const TINY: &str = r#"
 name = "tiny"
-steps = 40
+steps = 120
 data = { embedded = "fashion-mnist" }
 batch = { classes = 4, generated = 4, positives = 8, unconditional = 4 }
 features = { keys = ["global", "patch_7", "mean_4"] }
