@@ -87,8 +87,8 @@ fn class(manifest: &Manifest, text: &str) -> Result<usize> {
 
 /// Weights through candle, or an exported model through an engine.
 enum Source {
-    Weights(Box<(Manifest, drifting_models::Generator)>),
-    Exported(Manifest, Box<dyn engine::Engine>),
+    Weights(Box<Manifest>, Box<drifting_models::Generator>),
+    Exported(Box<Manifest>, Box<dyn engine::Engine>),
 }
 
 impl Source {
@@ -97,26 +97,26 @@ impl Source {
             return Self::exported(&args.model, args.engine);
         }
         let model = models::open(&args.model, args.ema)?;
-        Ok(Self::Weights(Box::new((model.manifest.clone(), model.generator()?))))
+        let generator = Box::new(model.generator()?);
+        Ok(Self::Weights(Box::new(model.manifest), generator))
     }
 
     fn exported(path: &Path, choice: EngineChoice) -> Result<Self> {
         let model = Model::open(path)?;
         let settings = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
         let engine = engine::open(&model, &settings, &|message| eprintln!("{message}"))?;
-        Ok(Self::Exported(model.manifest.clone(), engine))
+        Ok(Self::Exported(Box::new(model.manifest), engine))
     }
 
     fn manifest(&self) -> &Manifest {
         match self {
-            Self::Weights(model) => &model.0,
-            Self::Exported(manifest, _) => manifest,
+            Self::Weights(manifest, _) | Self::Exported(manifest, _) => manifest,
         }
     }
 
     fn generate(&mut self, inputs: &Inputs) -> Result<Vec<f32>> {
         match self {
-            Self::Weights(model) => Ok(model.1.run(inputs)?.flatten_all()?.to_vec1()?),
+            Self::Weights(_, generator) => Ok(generator.run(inputs)?.flatten_all()?.to_vec1()?),
             Self::Exported(_, engine) => Ok(engine.run(inputs)?),
         }
     }

@@ -62,18 +62,15 @@ fn a_stopped_and_a_killed_run_end_with_the_bytes_of_the_straight_one() {
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             // Moments that differ from attempt to attempt, and late enough to get on.
             let moment = Instant::now() + Duration::from_millis(100 + 170 * attempt % 1000);
-            let mut ended = None;
-            while ended.is_none() && (Instant::now() < moment || attempt > 6) {
+            while child.try_wait().unwrap().is_none() && (Instant::now() < moment || attempt > 6) {
                 std::thread::sleep(Duration::from_millis(5));
-                ended = child.try_wait().unwrap();
             }
-            if ended.is_none() {
+            if child.try_wait().unwrap().is_none() {
                 interrupted += 1;
                 let id = child.id().to_string();
                 assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
-                ended = Some(child.wait().unwrap());
             }
-            if ended.unwrap().success() {
+            if child.wait().unwrap().success() {
                 break;
             }
         }
