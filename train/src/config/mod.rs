@@ -1,11 +1,17 @@
-//! The settings of a training run: one TOML file, every key documented here.
+//! The settings of experiments: one TOML file each, every key documented here.
 
+mod experiment;
 mod load;
+mod settings;
+mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
+pub use experiment::ExperimentConfig;
 pub use load::{ConfigError, Override};
+pub use settings::RunSettings;
+pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
 use crate::data::DataSource;
 use crate::drift::{AlphaLaw, DriftSettings};
@@ -51,6 +57,9 @@ pub struct TrainConfig {
     /// What the run folder receives, and how often.
     #[serde(default)]
     pub output: OutputSettings,
+    /// The model that the run starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSettings>,
 }
 
 /// Images of one step (paper Table 8).
