@@ -5,9 +5,10 @@ use drifting_spec::MaeConfig;
 
 use super::encoder::Encoded;
 use super::layers::{ConvNorm, Norm, Shape};
-use super::standin::{self as ops, Conv};
+use super::standin::resize_bilinear;
 use crate::Result;
 use crate::nn::{Builder, Init};
+use crate::ops::{Conv, conv2d};
 
 /// Bridge, up blocks and the head that writes the patched image.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Decoder {
         for (up, skip) in self.ups.iter().zip([&layer3.map, &layer2.map, &layer1.map, &encoded.stem]) {
             x = up.forward(&x, skip)?;
         }
-        Ok(ops::conv2d(&x, &self.weight, Some(&self.bias), Conv { stride: 1, padding: 0 })?)
+        Ok(conv2d(&x, &self.weight, Some(&self.bias), Conv::new(1, 0))?)
     }
 }
 
@@ -68,7 +69,7 @@ impl Up {
 
     fn forward(&self, x: &Tensor, skip: &Tensor) -> Result<Tensor> {
         let (_, h, w, _) = skip.dims4()?;
-        let x = if x.dims()[1..3] == [h, w] { x.clone() } else { ops::resize_bilinear(x, (h, w))? };
+        let x = if x.dims()[1..3] == [h, w] { x.clone() } else { resize_bilinear(x, (h, w))? };
         let joined = Tensor::cat(&[&x, skip], 3)?;
         self.refine.forward(&self.proj.forward(&self.norm.forward(&joined)?)?)
     }

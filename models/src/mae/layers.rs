@@ -3,9 +3,10 @@
 use candle_core::Tensor;
 use drifting_spec::MaeConfig;
 
-use super::standin::{self as ops, Conv, GroupNorm};
+use super::standin::{GroupNorm, group_norm};
 use crate::Result;
 use crate::nn::{Builder, Init};
+use crate::ops::{Conv, conv2d};
 
 /// Added to the variance of a group before the root.
 const EPSILON: f32 = 1e-6;
@@ -31,12 +32,12 @@ impl Convolution {
     pub(super) fn new(builder: &Builder, shape: Shape) -> Result<Self> {
         let Shape { side, stride, from, to } = shape;
         let weight = builder.param("weight", &[side, side, from, to], Init::LeCun { fan_in: side * side * from })?;
-        Ok(Self { weight, settings: Conv { stride, padding: side / 2 } })
+        Ok(Self { weight, settings: Conv::new(stride, side / 2) })
     }
 
     /// x `[n, h, w, from]` to `[n, h', w', to]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::conv2d(x, &self.weight, None, self.settings)?)
+        Ok(conv2d(x, &self.weight, None, self.settings)?)
     }
 }
 
@@ -58,7 +59,7 @@ impl Norm {
 
     /// x `[n, h, w, channels]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::group_norm(x, &self.scale, &self.bias, self.settings)?)
+        Ok(group_norm(x, &self.scale, &self.bias, self.settings)?)
     }
 }
 

@@ -1,28 +1,12 @@
-//! Convolution, GroupNorm and bilinear resize from plain operations.
+//! GroupNorm and bilinear resize from plain operations.
 
 use candle_core::{D, Result, Tensor};
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Conv {
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupNorm {
     pub(super) groups: usize,
     pub(super) eps: f32,
     pub(super) relu: bool,
-}
-
-pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
-    let x = x.permute((0, 3, 1, 2))?.contiguous()?;
-    let kernel = weight.permute((3, 2, 0, 1))?.contiguous()?;
-    let y = x.conv2d(&kernel, conv.padding, conv.stride, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?;
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
-    }
 }
 
 pub(super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, norm: GroupNorm) -> Result<Tensor> {
