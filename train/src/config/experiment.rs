@@ -5,13 +5,15 @@ use std::path::Path;
 use toml::Table;
 
 use super::load::{parse, table};
-use super::{ConfigError, Override, RunSettings, TrainConfig};
+use super::{ConfigError, MaeTrainConfig, Override, RunSettings, TrainConfig};
 
 /// The settings of an experiment, whatever it trains.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExperimentConfig {
     /// A generator: the file has a section `[generator]`.
     Generator(Box<TrainConfig>),
+    /// A masked autoencoder: the file has a section `[mae]`.
+    Mae(Box<MaeTrainConfig>),
 }
 
 impl ExperimentConfig {
@@ -46,20 +48,27 @@ impl ExperimentConfig {
     }
 
     /// The section that tells each kind, and how it is read.
-    const KINDS: [(&'static str, Reader); 1] = [("generator", |text, origin, overrides| {
-        let config: TrainConfig = parse(text, origin, overrides)?;
-        config.validate()?;
-        Ok(Self::Generator(Box::new(config)))
-    })];
+    const KINDS: [(&'static str, Reader); 2] = [("generator", generator), ("mae", mae)];
 
     /// What every kind of experiment has in common.
     #[must_use]
     pub fn settings(&self) -> &dyn RunSettings {
         match self {
             Self::Generator(config) => config.as_ref(),
+            Self::Mae(config) => config.as_ref(),
         }
     }
 }
 
 /// Reads one kind of settings: text, what errors call it, overrides.
 type Reader = fn(&str, &str, &[Override]) -> Result<ExperimentConfig, ConfigError>;
+
+fn generator(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentConfig, ConfigError> {
+    Ok(ExperimentConfig::Generator(Box::new(TrainConfig::parse(text, origin, overrides)?)))
+}
+
+fn mae(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentConfig, ConfigError> {
+    let config: MaeTrainConfig = parse(text, origin, overrides)?;
+    config.validate()?;
+    Ok(ExperimentConfig::Mae(Box::new(config)))
+}

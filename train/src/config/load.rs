@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -105,9 +106,14 @@ impl TrainConfig {
     /// # Errors
     /// Only values that TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string_pretty(self)
-            .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
+        to_toml(self)
     }
+}
+
+/// Settings as TOML, every default written out.
+pub(super) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
+    toml::to_string_pretty(settings)
+        .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
 }
 
 /// The settings of one kind of experiment, overrides applied in their order; `origin` is what errors call the text.

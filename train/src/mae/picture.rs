@@ -37,7 +37,7 @@ pub(super) fn picture(trainer: &MaeTrainer<'_>, batch: &LabelledBatch) -> Result
     let shape = config.mae.image;
     let positions = mask.len() / count;
     let size = config.mae.patch_len();
-    let failed = |error: drifting_spec::PixelError| RunError::file("samples".as_ref(), error.to_string());
+    let failed = |error: pixels::PixelError| RunError::file("samples".as_ref(), error.to_string());
     let mut sheet = Vec::with_capacity(3 * count);
     for image in 0..count {
         for column in 0..3 {

@@ -76,7 +76,12 @@ impl RunError {
         move |source| Self::Io { path, source }
     }
 
-    pub(super) fn file(path: &Path, problem: impl Into<String>) -> Self {
+    /// Settings that do not fit the data.
+    pub(crate) fn mismatch(key: &str, problem: String) -> Self {
+        Self::Config(ConfigError::Invalid { key: key.to_owned(), problem })
+    }
+
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), problem: problem.into() }
     }
 }

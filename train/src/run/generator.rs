@@ -1,6 +1,7 @@
 //! A generator as the experiment of a run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
@@ -18,7 +19,7 @@ use crate::trainer::{StepReport, Trainer};
 #[derive(Debug)]
 pub struct GeneratorRun<'a> {
     config: &'a TrainConfig,
-    data: &'a Dataset,
+    data: Arc<Dataset>,
     trainer: Trainer<'a>,
 }
 
@@ -27,8 +28,8 @@ impl<'a> GeneratorRun<'a> {
     ///
     /// # Errors
     /// Settings that contradict themselves or the data.
-    pub fn new(config: &'a TrainConfig, data: &'a Dataset) -> Result<Self, RunError> {
-        Ok(Self { config, data, trainer: Trainer::new(config, data)? })
+    pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
+        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, data)? })
     }
 
     fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
