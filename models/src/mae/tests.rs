@@ -148,3 +148,23 @@ fn wrong_shapes_are_refused() {
     let error = mae.reconstruct(&images(&config, 2), &mask(&config, 1)).unwrap_err();
     assert!(error.to_string().contains("mask of shape [1, 9, 12]"));
 }
+
+#[test]
+fn parts_have_their_published_sizes() {
+    let millions = |name: &str, part: &str| {
+        let shapes = mae_parameter_shapes(&MaeConfig::published(name).unwrap()).unwrap();
+        assert_eq!(shapes.len(), 155);
+        let sizes = shapes.iter().filter(|(name, _)| name.starts_with(part));
+        sizes.map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() as f64 / 1e6
+    };
+    for (name, part, expected, digit) in [
+        ("mae_latent_256", "encoder.", 340.22, 0.01),
+        ("mae_latent_256", "decoder.", 89.09, 0.01),
+        ("mae_latent_256", "fc.", 2.05, 0.01),
+        ("mae_latent_640", "encoder.", 2126.0, 0.1),
+        ("mae_latent_640", "decoder.", 556.7, 0.1),
+    ] {
+        let found = millions(name, part);
+        assert!((found - expected).abs() <= 0.5001 * digit, "{name} {part}: {found}");
+    }
+}
