@@ -28,7 +28,6 @@ mod decoder;
 mod encoder;
 mod layers;
 mod patches;
-mod standin;
 #[cfg(test)]
 mod tests;
 
