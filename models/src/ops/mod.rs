@@ -25,6 +25,7 @@ pub use gate::gated_add;
 pub use linear::linear;
 pub use norm::{Modulation, norm};
 pub use positions::{Rotation, sine_cosine};
+pub use storage::Values;
 pub use swiglu::swiglu;
 
 /// Added to mean squares and variances before the root (method of the official code).

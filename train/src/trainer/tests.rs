@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
 use super::*;
-use crate::data::DataSource;
+use crate::data::{DataSource, Dataset, DirectFeed, Feed};
 
 fn config() -> TrainConfig {
     let text = r#"
@@ -22,6 +26,10 @@ fn config() -> TrainConfig {
     TrainConfig::parse(text, "test", &[]).unwrap()
 }
 
+fn feed(data: &Dataset) -> Box<dyn Feed> {
+    Box::new(DirectFeed::new(Arc::new(data.clone()), 42))
+}
+
 fn state(trainer: &Trainer<'_>) -> BTreeMap<String, Tensor> {
     let averages = trainer.averages().iter().flat_map(Ema::state);
     trainer.optimizer_state().unwrap().into_iter().chain(averages).collect()
@@ -39,7 +47,7 @@ fn weights(trainer: &Trainer<'_>) -> Vec<Vec<f32>> {
 fn a_restored_run_equals_the_straight_one_bit_for_bit() {
     let config = config();
     let (data, _) = config.data.open(config.generator.image).unwrap();
-    let mut straight = Trainer::new(&config, &data).unwrap();
+    let mut straight = Trainer::new(&config, feed(&data)).unwrap();
     for _ in 0..3 {
         straight.step().unwrap();
     }
@@ -48,7 +56,7 @@ fn a_restored_run_equals_the_straight_one_bit_for_bit() {
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy().unwrap())).collect::<BTreeMap<_, _>>()
     };
     let (saved, state) = (copy(&saved), copy(&state));
-    let mut resumed = Trainer::new(&config, &data).unwrap();
+    let mut resumed = Trainer::new(&config, feed(&data)).unwrap();
     resumed.restore(saved, &state).unwrap();
     assert_eq!(resumed.step_count(), 3);
     for _ in 0..3 {
@@ -62,7 +70,7 @@ fn a_restored_run_equals_the_straight_one_bit_for_bit() {
 fn samples_come_closer_to_the_data() {
     let config = TrainConfig { steps: 30, ..config() };
     let (data, _) = config.data.open(config.generator.image).unwrap();
-    let mut trainer = Trainer::new(&config, &data).unwrap();
+    let mut trainer = Trainer::new(&config, feed(&data)).unwrap();
     let first = trainer.step().unwrap();
     let last = (1..30).map(|_| trainer.step().unwrap()).last().unwrap();
     // At step 0 every image is exactly 0, the middle grey.
@@ -78,6 +86,6 @@ fn data_that_do_not_fit_are_refused() {
     let mut other = config.clone();
     other.generator.classes = 12;
     assert!(
-        Trainer::new(&other, &data).unwrap_err().to_string().starts_with("generator.classes: 12, the data have 10")
+        Trainer::new(&other, feed(&data)).unwrap_err().to_string().starts_with("generator.classes: 12, the data have 10")
     );
 }
