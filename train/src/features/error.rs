@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
     /// No key has this name.
-    #[error("features.keys: {name:?} is no feature key; there are {known}, and of the image patch_K, mean_K and std_K with K a number, as patch_7")]
+    #[error(
+        "features.keys: {name:?} is no feature key; there are {known}, and of the image patch_K, mean_K and std_K with K a number, as patch_7"
+    )]
     Unknown {
         /// The name or pattern.
         name: String,

@@ -116,23 +116,13 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MapShape;
+    use drifting_spec::MaeConfig;
+
+    use super::super::{MapShape, mae_maps};
     use super::*;
 
-    /// The maps of the paper's MAE: stages of 3, 4, 6 and 3 blocks on 32 x 32 places of `channels` numbers.
-    fn paper_maps(width: usize, channels: usize) -> Vec<MapInfo> {
-        let place = |side, channels| MapShape { height: side, width: side, channels };
-        let mut maps = vec![
-            MapInfo::new("x", place(32, channels), &[Statistic::RootMeanSquare]),
-            MapInfo::with_all_statistics("conv1", place(32, width)),
-        ];
-        for (stage, blocks) in [(1, 3), (2, 4), (3, 6), (4, 3)] {
-            let shape = place(64 >> stage, width << (stage - 1));
-            let taps = (2..=blocks).step_by(2).map(|block| format!("layer{stage}_blk{block}"));
-            let names = taps.chain([format!("layer{stage}")]);
-            maps.extend(names.map(|name| MapInfo::with_all_statistics(&name, shape)));
-        }
-        maps
+    fn paper_maps(name: &str) -> Vec<MapInfo> {
+        mae_maps(&MaeConfig::published(name).unwrap())
     }
 
     fn names(keys: &[FeatureKey]) -> Vec<&str> {
@@ -143,13 +133,13 @@ mod tests {
 
     #[test]
     fn the_papers_keys_are_86_with_6734_vectors() {
-        for (width, numbers) in [(256, 2_474_500), (640, 6_180_100)] {
-            let keys = available_keys(LATENT, &paper_maps(width, 4)).unwrap();
+        for (encoder, numbers) in [("mae_latent_256", 2_474_500), ("mae_latent_640", 6_180_100)] {
+            let keys = available_keys(LATENT, &paper_maps(encoder)).unwrap();
             let vectors: usize = keys.iter().map(FeatureKey::locations).sum();
             let found: usize = keys.iter().map(|key| key.locations * key.dim).sum();
             assert_eq!((keys.len(), vectors, found), (86, 6734, numbers));
         }
-        let mut pixel = paper_maps(640, 192);
+        let mut pixel = paper_maps("mae_pixel_640");
         for (stage, (side, channels)) in [(56, 128), (28, 256), (14, 512), (7, 1024)].into_iter().enumerate() {
             let shape = MapShape { height: side, width: side, channels };
             let raw = (stage > 0).then_some(Statistic::Raw);
@@ -164,14 +154,17 @@ mod tests {
 
     #[test]
     fn keys_are_chosen_by_name_and_pattern() {
-        let available = available_keys(LATENT, &paper_maps(8, 4)).unwrap();
+        let available = available_keys(LATENT, &paper_maps("mae_latent_256")).unwrap();
         let select = |wanted: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(|name| (*name).to_owned()).collect();
             select_keys(&available, LATENT, &wanted)
         };
         assert_eq!(select(&["all"]).unwrap(), available);
         let stages = ["layer1_mean", "layer2_mean", "layer3_mean", "layer4_mean"];
-        assert_eq!(names(&select(&["layer?_mean", "patch_8", "*1_mean"]).unwrap()), [&stages[..], &["patch_8", "conv1_mean"]].concat());
+        assert_eq!(
+            names(&select(&["layer?_mean", "patch_8", "*1_mean"]).unwrap()),
+            [&stages[..], &["patch_8", "conv1_mean"]].concat()
+        );
         assert_eq!(select(&["layer2_blk4_std_2"]).unwrap()[0].locations(), 64);
         for (wanted, problem) in [
             (&["layer5"][..], "\"layer5\" is no feature key; there are global, norm_x, conv1, conv1_mean,"),

@@ -7,10 +7,9 @@ use drifting_models::ops::Values;
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
-use crate::config::FeatureSettings;
-
 use super::key::{FeatureKey, Origin, available_keys, select_keys};
-use super::{Encoder, FeatureError, MapInfo};
+use super::{Encoder, FeatureError, MaeEncoder, MapInfo};
+use crate::config::{EncoderSettings, FeatureSettings};
 
 /// Encoders with the keys of a run.
 #[derive(Debug)]
@@ -37,7 +36,11 @@ impl FeatureSpace {
     /// # Errors
     /// An encoder that cannot be read or takes other images; keys as in [`select_keys`].
     pub fn open(image: ImageShape, settings: &FeatureSettings) -> Result<Self, FeatureError> {
-        Self::new(image, Vec::new(), &settings.keys)
+        let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
+        if let Some(EncoderSettings { mae }) = &settings.encoder {
+            encoders.push(Box::new(MaeEncoder::open(mae, image)?));
+        }
+        Self::new(image, encoders, &settings.keys)
     }
 
     /// The keys in the order of the settings.

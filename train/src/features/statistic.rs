@@ -213,7 +213,9 @@ impl Kernel for PullBack<'_> {
                 cells.each_place(|place, cell| {
                     let (x, centre) = (&image[place..][..channels], &centres[cell..][..channels]);
                     let terms = sum[place..][..channels].iter_mut().zip(&slopes[cell..][..channels]);
-                    terms.zip(x.iter().zip(centre)).for_each(|((sum, slope), (x, centre))| *sum += slope * (x - centre));
+                    terms
+                        .zip(x.iter().zip(centre))
+                        .for_each(|((sum, slope), (x, centre))| *sum += slope * (x - centre));
                 });
             }
         }

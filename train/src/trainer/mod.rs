@@ -112,8 +112,7 @@ impl<'a> Trainer<'a> {
 
         let mut stream = Stream::new(config.seed, "alpha", step);
         let alphas: Vec<f32> = real.classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
-        let weights: Vec<f32> =
-            alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
+        let weights: Vec<f32> = alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
         let objective = StepObjective {
             generator: &self.generator,
             space: &self.space,
@@ -128,8 +127,7 @@ impl<'a> Trainer<'a> {
         let found = objective.evaluate(groups_at_once, &mut timings).map_err(failed)?;
 
         let lr = self.learner.lr();
-        let learned =
-            timed(&mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
+        let learned = timed(&mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
         let norms = learned.map_err(|source| failed(source.into()))?;
         self.remember(&found.scales);
         Ok(StepReport {
@@ -162,10 +160,9 @@ impl<'a> Trainer<'a> {
     fn check_batch(&self, real: &StepData) -> Result<(), TrainError> {
         let BatchSettings { positives, unconditional, .. } = self.config.batch;
         let (groups, len) = (real.classes.len(), self.config.generator.image.len());
-        for (set, found, images) in [
-            ("positives", real.positives.len(), positives),
-            ("unconditional", real.unconditional.len(), unconditional),
-        ] {
+        for (set, found, images) in
+            [("positives", real.positives.len(), positives), ("unconditional", real.unconditional.len(), unconditional)]
+        {
             if groups == 0 || found != groups * images * len {
                 let problem = format!("{found} numbers for {groups} groups of {images} images of {len} numbers");
                 return Err(TrainError::mismatch(&format!("batch.{set}"), problem));

@@ -117,9 +117,9 @@ impl StepObjective<'_> {
         if known || chunks.len() < 2 {
             return Ok(None);
         }
-        let images = chunks.iter().map(|range| {
-            timed(&mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach()))
-        });
+        let images = chunks
+            .iter()
+            .map(|range| timed(&mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach())));
         let images: Vec<_> = images.collect::<Result<_, _>>()?;
         let mut means = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
@@ -138,7 +138,8 @@ impl StepObjective<'_> {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
                     let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
-                    let drifts = views.with_batch(self, key, |batch| Drifts::new(batch, distances, self.settings))??;
+                    let drifts =
+                        views.with_batch(self, key, |batch| Drifts::new(batch, distances, self.settings))??;
                     means.extend(&[], drifts.square_means());
                 }
                 Ok::<_, StepError>(())

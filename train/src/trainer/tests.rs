@@ -86,6 +86,9 @@ fn data_that_do_not_fit_are_refused() {
     let mut other = config.clone();
     other.generator.classes = 12;
     assert!(
-        Trainer::new(&other, feed(&data)).unwrap_err().to_string().starts_with("generator.classes: 12, the data have 10")
+        Trainer::new(&other, feed(&data))
+            .unwrap_err()
+            .to_string()
+            .starts_with("generator.classes: 12, the data have 10")
     );
 }

@@ -1,8 +1,6 @@
 //! Numbers of the authors' drift loss: two small cases by formula, and one drawn by NumPy.
 
-use drifting_train::drift::{
-    DriftSettings, KeyShape, Negatives, TemperatureAggregation, field, guidance_weight,
-};
+use drifting_train::drift::{DriftSettings, KeyShape, Negatives, TemperatureAggregation, field, guidance_weight};
 
 use crate::support::{Case, Outcome, assert_close};
 
