@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use drifting_models::nn::Source;
-use drifting_models::{INPUT_MAP, Mae, mae_map_shapes, weights};
+use drifting_models::weights::MaeFile;
+use drifting_models::{INPUT_MAP, Mae, mae_map_shapes};
 use drifting_spec::{ImageShape, MaeConfig};
 
 use super::{Encoder, FeatureError, MapInfo, MapShape, Statistic};
 
-/// Entry of a weight file's header: the architecture as JSON.
-pub const MAE_ENTRY: &str = "mae";
 /// The setting that names the file.
 const KEY: &str = "encoder.mae";
 /// File of a run folder that names its last checkpoint.
@@ -31,24 +29,19 @@ impl MaeEncoder {
         Self { mae, maps }
     }
 
-    /// Reads a weight file whose header holds the architecture under `mae`, or the last moving average of a run folder, for
-    /// images of shape `image`.
+    /// Reads the weights of a masked autoencoder, or the moving average in the last checkpoint of its run folder, for images
+    /// of shape `image`.
     ///
     /// # Errors
     /// Names the file and what would be right.
     pub fn open(path: &Path, image: ImageShape) -> Result<Self, FeatureError> {
         let path = if path.is_dir() { in_run_folder(path)? } else { path.to_owned() };
-        let failed = |problem: String| FeatureError::Encoder { key: KEY, path: path.clone(), problem };
-        let file = weights::read(&path, &Device::Cpu)?;
-        let Some(json) = file.metadata.get(MAE_ENTRY) else {
-            let problem = "has no header that describes a masked autoencoder; drifting train writes one".to_owned();
-            return Err(failed(problem));
-        };
-        let config: MaeConfig = serde_json::from_str(json).map_err(|error| failed(error.to_string()))?;
-        if config.image != image {
-            return Err(failed(format!("is for images of {:?}, the generator makes {image:?}", config.image)));
+        let file = MaeFile::read(&path, &Device::Cpu)?;
+        if file.config.image != image {
+            let problem = format!("is for images of {:?}, the generator makes {image:?}", file.config.image);
+            return Err(FeatureError::Encoder { key: KEY, path, problem });
         }
-        Ok(Self::new(Mae::frozen(config, Source::Tensors(file.tensors), &Device::Cpu)?))
+        Ok(Self::new(file.frozen(&Device::Cpu)?))
     }
 }
 

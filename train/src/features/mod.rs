@@ -15,7 +15,7 @@ mod statistic;
 pub use encoder::{Encoder, MapInfo};
 pub use error::FeatureError;
 pub use key::{FeatureKey, available_keys, select_keys};
-pub use mae::{MAE_ENTRY, MaeEncoder, mae_maps};
+pub use mae::{MaeEncoder, mae_maps};
 pub use pixel::PixelKey;
 pub use space::{Encoded, FeatureSpace, Gradients, Views};
 pub use statistic::{MapShape, Statistic};
