@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use candle_core::Tensor;
-use drifting_models::ops::Values;
+use drifting_models::ops::{Values, inner};
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
@@ -158,9 +158,4 @@ impl Gradients {
         let total = seeds.into_iter().map(Ok).reduce(|a: candle_core::Result<Tensor>, b| a? + b?);
         Ok(total.transpose()?)
     }
-}
-
-/// A scalar whose gradient with respect to `tensor` is `gradient`.
-fn inner(tensor: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-    (tensor * gradient)?.sum_all()
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::*;
-use crate::data::{DataSource, Dataset, DirectFeed, Feed};
+use crate::data::{DataError, DataSource, Dataset, DirectFeed, Feed, FeedCounters};
 
 fn config() -> TrainConfig {
     let text = r#"
@@ -91,4 +91,75 @@ fn data_that_do_not_fit_are_refused() {
             .to_string()
             .starts_with("generator.classes: 12, the data have 10")
     );
+}
+
+/// Hands out images with a NaN from step 1 on.
+#[derive(Debug)]
+struct Spoilt(Box<dyn Feed>);
+
+impl Feed for Spoilt {
+    fn info(&self) -> &DataInfo {
+        self.0.info()
+    }
+
+    fn next(&mut self, step: u64, request: Request) -> Result<StepData, DataError> {
+        let mut data = self.0.next(step, request)?;
+        if step > 0 {
+            data.positives[28 * 28 * 7 + 3] = f32::NAN;
+        }
+        Ok(data)
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    fn restore(&mut self, _: u64, _: &BTreeMap<String, Tensor>) -> Result<(), DataError> {
+        Ok(())
+    }
+
+    fn counters(&self) -> FeedCounters {
+        FeedCounters::default()
+    }
+}
+
+#[test]
+fn bad_numbers_stop_the_step_with_their_images_and_change_nothing() {
+    let config = config();
+    let (data, _) = config.data.open(config.generator.image).unwrap();
+    let mut trainer = Trainer::new(&config, Box::new(Spoilt(feed(&data)))).unwrap();
+    trainer.step().unwrap();
+    let before = weights(&trainer);
+    let error = trainer.step().unwrap_err();
+    let TrainError::Step { step, ids, source } = &error else { panic!("{error}") };
+    let request = Request { classes: 3, positives: 6, unconditional: 2 };
+    let expected = feed(&data).next(1, request).unwrap().ids;
+    assert_eq!((*step, ids), (1, &expected));
+    assert!(matches!(**source, StepError::Drift(_)));
+    let start = "step 1: feature key global: class group 1, location 0: positive features hold NaN";
+    assert!(error.to_string().starts_with(start), "{error}");
+    assert_eq!((weights(&trainer), trainer.step_count()), (before, 1));
+}
+
+#[test]
+fn remembered_scales_are_part_of_the_state() {
+    let mut config = config();
+    config.drift.scale_scope = ScaleScope::Ema;
+    let (data, _) = config.data.open(config.generator.image).unwrap();
+    let mut straight = Trainer::new(&config, feed(&data)).unwrap();
+    for _ in 0..2 {
+        straight.step().unwrap();
+    }
+    let copy = |tensors: BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+        tensors.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect()
+    };
+    let (saved, mut state) = (copy(straight.generator().params().tensors()), copy(state(&straight)));
+    assert_eq!(state["scale.patch_7"].dims(), [4]);
+    let mut resumed = Trainer::new(&config, feed(&data)).unwrap();
+    resumed.restore(saved.clone(), &state).unwrap();
+    let (a, b) = (straight.step().unwrap(), resumed.step().unwrap());
+    assert_eq!((a.loss, a.gradient_norm), (b.loss, b.gradient_norm));
+    state.insert("scale.patch_7".into(), Tensor::new(&[1.0f64], &Device::Cpu).unwrap());
+    let error = resumed.restore(saved, &state).unwrap_err().to_string();
+    assert_eq!(error, "scale.patch_7: the checkpoint does not hold 4 f64 numbers for it");
 }
