@@ -25,7 +25,7 @@ pub enum DataError {
         problem: String,
     },
     /// A setting contradicts another or is out of range.
-    #[error("data.{key}: {problem}")]
+    #[error("{key}: {problem}")]
     Setting {
         /// Name of the setting.
         key: &'static str,

@@ -3,19 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drifting_spec::ImageShape;
-use image::imageops::FilterType;
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use drifting_spec::{ImageShape, Stream};
 use rayon::prelude::*;
 
-use super::{DataError, Dataset, OnBad, Result, Skipped};
+use super::{Augment, DataError, Dataset, OnBad, Picture, Result, Skipped};
 
 /// Bad files that an error message names.
 const NAMED: usize = 5;
-
-/// Largest decoded image: a broken header must not ask for all memory.
-const MAX_BYTES: u64 = 512 << 20;
 
 /// The class folders in `folder`, sorted by name. Hidden folders do not count.
 pub(super) fn class_folders(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -93,59 +87,15 @@ fn decode(path: &Path, shape: ImageShape) -> std::result::Result<Vec<u8>, String
     if path.is_dir() {
         return Err("is a folder, expected an image".into());
     }
-    let reader =
-        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|error| error.to_string())?;
-    let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if decoder.total_bytes() > MAX_BYTES {
-        let (width, height) = decoder.dimensions();
-        return Err(format!("is {width} x {height}, larger than {} MiB when decoded", MAX_BYTES >> 20));
-    }
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    image.apply_orientation(orientation);
-    Ok(fit(&image, shape))
-}
-
-/// Crops the middle to the shape's proportions, scales it and takes the channels apart.
-fn fit(image: &DynamicImage, shape: ImageShape) -> Vec<u8> {
-    let image = DynamicImage::ImageRgb8(on_white(image));
-    let (from_width, from_height) = (image.width(), image.height());
-    // Cropped before it is scaled, so that no proportions make a picture that memory cannot hold.
-    let fitting = |side: u32, to: usize, by: usize| (f64::from(side) * to as f64 / by as f64).round().max(1.0) as u32;
-    let width = from_width.min(fitting(from_height, shape.width, shape.height));
-    let height = from_height.min(fitting(from_width, shape.height, shape.width));
-    let image = image.crop_imm((from_width - width) / 2, (from_height - height) / 2, width, height);
-    let (to_width, to_height) = (shape.width as u32, shape.height as u32);
-    let image = match (width, height) == (to_width, to_height) {
-        true => image,
-        false => image.resize_exact(to_width, to_height, FilterType::CatmullRom),
-    };
-    if shape.channels == 1 {
-        return image.to_luma8().into_raw();
-    }
-    let image = image.to_rgb8();
-    (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel.0[channel])).collect()
-}
-
-/// Eight bits a channel; transparent parts show white.
-fn on_white(image: &DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.to_rgb8();
-    }
-    let image = image.to_rgba8();
-    let blend = |value: u8, alpha: u8| {
-        let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
-    RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [red, green, blue, alpha] = image.get_pixel(x, y).0;
-        Rgb([red, green, blue].map(|value| blend(value, alpha)))
-    })
+    let picture = Picture::decode(&fs::read(path).map_err(|error| error.to_string())?)?;
+    let fixed = Augment::default();
+    let image = fixed.apply(picture, shape, &mut Stream::new(0, "data.fit", 0)).ok_or("has no pixels")?;
+    Ok(image.into_planes())
 }
 
 #[cfg(test)]
 mod tests {
-    use image::{Luma, Rgba, RgbaImage};
+    use image::{Luma, Rgb, RgbImage};
 
     use super::*;
 
@@ -215,18 +165,5 @@ mod tests {
         let shape = ImageShape { channels: 4, ..GREY };
         let error = read(folder().path(), names(), shape, OnBad::Skip).unwrap_err().to_string();
         assert!(error.contains("the generator is set to 4"), "{error}");
-    }
-
-    #[test]
-    fn a_long_strip_does_not_fill_the_memory() {
-        let strip = RgbImage::from_pixel(1, 200_000, Rgb([255, 255, 255]));
-        assert_eq!(fit(&DynamicImage::ImageRgb8(strip), GREY), [255; 16]);
-    }
-
-    #[test]
-    fn transparent_parts_are_white() {
-        let image = RgbaImage::from_fn(4, 4, |x, _| Rgba([0, 0, 0, if x < 2 { 0 } else { 255 }]));
-        let pixels = fit(&DynamicImage::ImageRgba8(image), GREY);
-        assert_eq!(pixels[..4], [255, 255, 0, 0]);
     }
 }

@@ -1,5 +1,6 @@
 //! Images and labels: where they come from and how a step draws from them.
 
+mod augment;
 mod dataset;
 mod direct;
 mod embedded;
@@ -7,13 +8,18 @@ mod error;
 mod feed;
 mod folder;
 mod idx;
+mod picture;
+mod resample;
 mod sampler;
 mod source;
 
+pub use augment::{Augment, Crop};
 pub use dataset::Dataset;
 pub use direct::{DirectBatches, DirectFeed, Epochs};
 pub use embedded::Embedded;
 pub use error::{DataError, Result};
 pub use feed::{DataInfo, Feed, FeedCounters, LabelledBatch, LabelledBatches, Request, StepData};
+pub use picture::Picture;
+pub use resample::{Filter, Region, resize, resize_part};
 pub use sampler::{Batch, Counts, Drawn, Sampler};
 pub use source::{DataSource, Kind, OnBad, PathSource, Report, Skipped};

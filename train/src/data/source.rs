@@ -118,17 +118,17 @@ impl TryFrom<Keys> for DataSource {
         let Some(path) = path else {
             return match (kind, on_bad, test_path) {
                 (None, None, None) => Ok(Self::Embedded(embedded.unwrap_or_default())),
-                (Some(_), ..) => Err(setting("kind", "only goes with data.path")),
-                (_, Some(_), _) => Err(setting("on_bad", "only goes with data.path")),
-                (.., Some(_)) => Err(setting("test_path", "only goes with data.path")),
+                (Some(_), ..) => Err(setting("data.kind", "only goes with data.path")),
+                (_, Some(_), _) => Err(setting("data.on_bad", "only goes with data.path")),
+                (.., Some(_)) => Err(setting("data.test_path", "only goes with data.path")),
             };
         };
         if embedded.is_some() {
-            return Err(setting("embedded", "cannot be set together with data.path: give one of them"));
+            return Err(setting("data.embedded", "cannot be set together with data.path: give one of them"));
         }
         let (kind, on_bad) = (kind.unwrap_or_default(), on_bad.unwrap_or_default());
         if kind == Kind::Idx && test_path.is_some() {
-            return Err(setting("test_path", "does not go with kind = \"idx\": its test images are in data.path"));
+            return Err(setting("data.test_path", "does not go with kind = \"idx\": its test images are in data.path"));
         }
         Ok(Self::Path(PathSource { path, kind, on_bad, test_path }))
     }
