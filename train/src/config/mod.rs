@@ -1,11 +1,15 @@
 //! The settings of a training run: one TOML file, every key documented here.
 
 mod load;
+mod loader;
+mod queue;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Override};
+pub use loader::LoaderSettings;
+pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 
 use crate::data::DataSource;
 use crate::drift::{AlphaLaw, DriftSettings};
