@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use drifting_train::config::{Override, TrainConfig};
-use drifting_train::data::{DataSource, Dataset};
+use drifting_train::data::{DataSource, Dataset, DirectFeed};
 use drifting_train::run;
 
 use crate::progress::Progress;
@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&config.name));
     eprintln!("{}", plan(&config, &data)?);
     if args.dry_run {
-        drifting_train::trainer::Trainer::new(&config, &data)?;
+        let feed = DirectFeed::new(Arc::new(data), config.seed);
+        drifting_train::trainer::Trainer::new(&config, Box::new(feed))?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = stop_on_signal()?;

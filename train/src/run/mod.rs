@@ -18,6 +18,7 @@ mod metrics;
 mod samples;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use checkpoint::{Checkpoint, ModelFile};
@@ -27,7 +28,7 @@ pub use samples::{encode_png, grid};
 
 use self::metrics::Metrics;
 use crate::config::TrainConfig;
-use crate::data::Dataset;
+use crate::data::{Dataset, DirectFeed};
 use crate::trainer::{StepReport, Trainer};
 
 /// Is told what a run does while it does it.
@@ -64,7 +65,8 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     let folder = RunFolder::create(path, config, data)?;
-    let mut trainer = Trainer::new(config, data)?;
+    let feed = DirectFeed::new(Arc::new(data.clone()), config.seed);
+    let mut trainer = Trainer::new(config, Box::new(feed))?;
     if let Some(checkpoint) = folder.latest()? {
         checkpoint.restore(&mut trainer, config)?;
     }
