@@ -3,7 +3,9 @@
 mod experiment;
 mod features;
 mod load;
+mod loader;
 mod mae;
+mod queue;
 mod settings;
 mod start;
 
@@ -13,7 +15,9 @@ use serde::{Deserialize, Serialize};
 pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings};
 pub use load::{ConfigError, Override};
+pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
