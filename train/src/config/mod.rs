@@ -1,15 +1,28 @@
-//! The settings of a training run: one TOML file, every key documented here.
+//! The settings of experiments: one TOML file each, every key documented here.
 
+mod experiment;
+mod features;
 mod load;
+mod loader;
+mod mae;
+mod queue;
+mod settings;
+mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
+pub use experiment::ExperimentConfig;
+pub use features::{EncoderSettings, FeatureSettings};
 pub use load::{ConfigError, Override};
+pub use loader::LoaderSettings;
+pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
+pub use settings::RunSettings;
+pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
 use crate::data::DataSource;
 use crate::drift::{AlphaLaw, DriftSettings};
-use crate::features::PixelKey;
 use crate::optim::{AdamWSettings, Schedule};
 
 /// A training run, resolved and checked.
@@ -51,6 +64,9 @@ pub struct TrainConfig {
     /// What the run folder receives, and how often.
     #[serde(default)]
     pub output: OutputSettings,
+    /// The model that the run starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSettings>,
 }
 
 /// Images of one step (paper Table 8).
@@ -65,14 +81,9 @@ pub struct BatchSettings {
     pub positives: usize,
     /// Real images of any class, N_unc, weighted by alpha; 0 turns guidance off.
     pub unconditional: usize,
-}
-
-/// Feature keys of the loss; each contributes one term of weight 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureSettings {
-    /// Names, such as `global`, `patch_7`, `mean_4`, `std_4`.
-    pub keys: Vec<String>,
+    /// Class groups that are worked at once; memory does not depend on the others. 0 for all of them, which is fastest.
+    #[serde(default)]
+    pub groups_at_once: usize,
 }
 
 /// Optimizer settings.
@@ -91,6 +102,15 @@ impl Default for OptimizerSettings {
     }
 }
 
+impl OptimizerSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        let problem = format!("{} is not a positive number", self.clip);
+        let good = self.clip.is_finite() && self.clip > 0.0;
+        if good { Ok(()) } else { Err(ConfigError::Invalid { key: "optimizer.clip".to_owned(), problem }) }
+    }
+}
+
 /// Moving averages of the parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +122,17 @@ pub struct EmaSettings {
 impl Default for EmaSettings {
     fn default() -> Self {
         Self { decays: vec![0.999] }
+    }
+}
+
+impl EmaSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |problem: String| Err(ConfigError::Invalid { key: "ema.decays".to_owned(), problem });
+        match self.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+            Some(decay) => invalid(format!("{decay} is not at least 0 and below 1")),
+            None if self.decays.is_empty() => invalid("needs one decay".to_owned()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -161,9 +192,10 @@ impl TrainConfig {
         self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
-        self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        self.optimizer.validate()?;
+        self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
-        self.feature_keys()?;
+        self.features.validate(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
         for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
             if value == 0 {
@@ -173,14 +205,6 @@ impl TrainConfig {
         if !(1..=self.generator.classes).contains(&classes) {
             return invalid("batch.classes", format!("{classes} is not between 1 and {}", self.generator.classes));
         }
-        if !(self.optimizer.clip.is_finite() && self.optimizer.clip > 0.0) {
-            return invalid("optimizer.clip", format!("{} is not a positive number", self.optimizer.clip));
-        }
-        match self.ema.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
-            Some(decay) => return invalid("ema.decays", format!("{decay} is not at least 0 and below 1")),
-            None if self.ema.decays.is_empty() => return invalid("ema.decays", "needs one decay".to_owned()),
-            None => {}
-        }
         let range = self.alpha_range();
         match self.sampling.grid_alphas.iter().chain([&self.sampling.alpha]).find(|alpha| !range.contains(**alpha)) {
             Some(alpha) => {
@@ -188,24 +212,6 @@ impl TrainConfig {
             }
             None => Ok(()),
         }
-    }
-
-    /// The feature keys, parsed and held against the image.
-    ///
-    /// # Errors
-    /// A name that is no key, a key that does not fit the image or is named twice, none at all.
-    pub fn feature_keys(&self) -> Result<Vec<PixelKey>, ConfigError> {
-        let invalid = |problem: String| ConfigError::Invalid { key: "features.keys".to_owned(), problem };
-        let mut keys = Vec::new();
-        for name in &self.features.keys {
-            let key: PixelKey = name.parse().map_err(|error| ConfigError::Section(format!("{error}")))?;
-            key.size(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
-            if keys.contains(&key) {
-                return Err(invalid(format!("{name} is named twice")));
-            }
-            keys.push(key);
-        }
-        if keys.is_empty() { Err(invalid("needs at least one key".to_owned())) } else { Ok(keys) }
     }
 
     /// The range of alpha that the run trains, with the default of sampling.
