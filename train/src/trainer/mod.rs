@@ -13,11 +13,11 @@ use rayon::prelude::*;
 
 pub use objective::{KeyMetrics, Objective, ObjectiveError, StepImages, objective};
 
-use crate::config::{ConfigError, TrainConfig};
+use crate::config::{ConfigError, OptimizerSettings, TrainConfig};
 use crate::data::{Counts, Dataset, Sampler};
 use crate::drift::guidance_weight;
 use crate::features::PixelKey;
-use crate::optim::{AdamW, Ema, OptimError};
+use crate::optim::{Ema, Learner, Learning, OptimError};
 
 /// An error that stops training; what was saved before stays.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +80,7 @@ pub struct Trainer<'a> {
     keys: Vec<PixelKey>,
     sampler: Sampler<'a>,
     generator: Generator,
-    optimizer: AdamW,
-    averages: Vec<Ema>,
-    step: u64,
+    learner: Learner,
 }
 
 impl<'a> Trainer<'a> {
@@ -105,17 +103,17 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::Mismatch { key: "generator.image", problem });
         }
         let generator = Generator::new(config.generator.clone(), Source::Seed(config.seed), &Device::Cpu)?;
-        let optimizer = AdamW::new(config.optimizer.adamw, generator.params())?;
-        let averages = config.ema.decays.iter().map(|decay| Ema::new(*decay, generator.params()));
-        let averages = averages.collect::<Result<_, _>>()?;
+        let OptimizerSettings { adamw, clip } = config.optimizer;
+        let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
+        let learner = Learner::new(learning, generator.params())?;
         let sampler = Sampler::new(data, config.seed);
-        Ok(Self { config, keys: config.feature_keys()?, sampler, generator, optimizer, averages, step: 0 })
+        Ok(Self { config, keys: config.feature_keys()?, sampler, generator, learner })
     }
 
     /// Steps taken.
     #[must_use]
     pub fn step_count(&self) -> u64 {
-        self.step
+        self.learner.step_count()
     }
 
     /// The network being trained.
@@ -127,7 +125,7 @@ impl<'a> Trainer<'a> {
     /// The moving averages in the order of the settings.
     #[must_use]
     pub fn averages(&self) -> &[Ema] {
-        &self.averages
+        self.learner.averages()
     }
 
     /// A network with the weights of the first moving average.
@@ -135,7 +133,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Weights that are not finite.
     pub fn averaged_generator(&self) -> Result<Generator, TrainError> {
-        let weights = match self.averages.first() {
+        let weights = match self.averages().first() {
             Some(average) => average.tensors().clone(),
             None => self.generator.params().tensors(),
         };
@@ -148,7 +146,7 @@ impl<'a> Trainer<'a> {
     /// Numbers that are not finite, by step and feature key or parameter; the weights have not changed then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let started = Instant::now();
-        let (config, step) = (self.config, self.step);
+        let (config, step) = (self.config, self.step_count());
         let classes = self.sampler.classes(step, config.batch.classes);
         let counts = Counts { positives: config.batch.positives, unconditional: config.batch.unconditional };
         let real = self.sampler.batch(step, &classes, counts);
@@ -171,14 +169,10 @@ impl<'a> Trainer<'a> {
             .map_err(|source| TrainError::Objective { step, source })?;
 
         let gradients = self.backward(&generated, found.gradient)?;
-        let lr = config.schedule.at(step);
-        let norms = self.optimizer.step(self.generator.params(), &gradients, lr, Some(config.optimizer.clip))?;
-        for average in &mut self.averages {
-            average.update(self.generator.params())?;
-        }
-        self.step += 1;
+        let lr = self.learner.lr();
+        let norms = self.learner.step(self.generator.params(), &gradients)?;
         Ok(StepReport {
-            step: self.step,
+            step: self.step_count(),
             loss: found.loss,
             keys: found.keys,
             gradient_norm: norms.gradient,
@@ -192,7 +186,7 @@ impl<'a> Trainer<'a> {
     /// Noise and style of this step for every generated image, class group after class group.
     fn inputs(&self, classes: &[usize], alphas: &[f32]) -> Inputs {
         let per_group = self.config.batch.generated;
-        let first = self.step * (classes.len() * per_group) as u64;
+        let first = self.step_count() * (classes.len() * per_group) as u64;
         let images: Vec<Inputs> = (0..classes.len() * per_group)
             .into_par_iter()
             .map(|i| {
@@ -226,7 +220,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Only those of tensor operations.
     pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        Ok(self.optimizer.state(self.generator.params())?)
+        Ok(self.learner.state(self.generator.params())?)
     }
 
     /// Continues from the weights of the generator and the states of the optimizer and of each average.
@@ -239,11 +233,8 @@ impl<'a> Trainer<'a> {
         state: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainError> {
         let generator = Generator::new(self.config.generator.clone(), Source::Tensors(weights), &Device::Cpu)?;
-        self.optimizer.restore(generator.params(), state)?;
-        for average in &mut self.averages {
-            average.restore(state)?;
-        }
-        (self.step, self.generator) = (self.optimizer.steps(), generator);
+        self.learner.restore(generator.params(), state)?;
+        self.generator = generator;
         Ok(())
     }
 }

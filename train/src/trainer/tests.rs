@@ -29,7 +29,9 @@ fn state(trainer: &Trainer<'_>) -> BTreeMap<String, Tensor> {
 
 fn weights(trainer: &Trainer<'_>) -> Vec<Vec<f32>> {
     let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
-    let state = state(trainer).into_iter().filter(|(name, _)| name != "adamw.step");
+    let state = state(trainer)
+        .into_iter()
+        .filter(|(name, _)| !["adamw.step", "run.step", "run.schedule_from"].contains(&name.as_str()));
     trainer.generator.params().tensors().into_iter().chain(state).map(|(_, tensor)| flat(tensor)).collect()
 }
 
