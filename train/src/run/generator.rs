@@ -29,8 +29,8 @@ impl<'a> GeneratorRun<'a> {
     /// # Errors
     /// Settings that contradict themselves or the data.
     pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
-        let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
-        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, feed)? })
+        let feed = DirectFeed::new(Arc::clone(data), config.seed);
+        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, Box::new(feed))? })
     }
 
     fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
@@ -41,6 +41,7 @@ impl<'a> GeneratorRun<'a> {
         // Flat by construction: no measure of progress.
         metrics.insert("loss".into(), json!(report.loss));
         metrics.insert("keys".into(), serde_json::to_value(&report.keys)?);
+        metrics.insert("seconds".into(), serde_json::to_value(report.timings.seconds())?);
         Ok(metrics)
     }
 }
@@ -59,7 +60,7 @@ impl Experiment for GeneratorRun<'_> {
             data_images: self.data.len(),
             data_classes: self.data.classes().to_vec(),
             data_sha256: self.data.sha256().to_owned(),
-            weights: BTreeMap::new(),
+            weights: self.trainer.weight_files().clone(),
         })
     }
 
@@ -78,7 +79,7 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn batch_ids(&self) -> &[u64] {
-        &[]
+        self.trainer.batch_ids()
     }
 
     fn params(&self) -> &Params {
