@@ -1,8 +1,11 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
 mod experiment;
+mod features;
 mod load;
+mod loader;
 mod mae;
+mod queue;
 mod settings;
 mod start;
 
@@ -10,14 +13,16 @@ use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
+pub use features::{EncoderSettings, FeatureSettings};
 pub use load::{ConfigError, Override};
+pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
-use crate::data::DataSource;
+use crate::data::{Augment, DataSource, Reading};
 use crate::drift::{AlphaLaw, DriftSettings};
-use crate::features::PixelKey;
 use crate::optim::{AdamWSettings, Schedule};
 
 /// A training run, resolved and checked.
@@ -33,6 +38,15 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Real images.
     pub data: DataSource,
+    /// What is done to each real image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Threads that read ahead.
+    #[serde(default)]
+    pub loader: LoaderSettings,
+    /// Queues that real images are drawn from; straight from the data without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueSettings>,
     /// Network.
     pub generator: GeneratorConfig,
     /// Images of one step.
@@ -76,14 +90,9 @@ pub struct BatchSettings {
     pub positives: usize,
     /// Real images of any class, N_unc, weighted by alpha; 0 turns guidance off.
     pub unconditional: usize,
-}
-
-/// Feature keys of the loss; each contributes one term of weight 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureSettings {
-    /// Names, such as `global`, `patch_7`, `mean_4`, `std_4`.
-    pub keys: Vec<String>,
+    /// Class groups that are worked at once; memory does not depend on the others. 0 for all of them, which is fastest.
+    #[serde(default)]
+    pub groups_at_once: usize,
 }
 
 /// Optimizer settings.
@@ -176,6 +185,11 @@ impl Default for OutputSettings {
     }
 }
 
+/// The error names the table, which stands beside `data`.
+fn check_augment(augment: &Augment) -> Result<(), ConfigError> {
+    augment.validate().map_err(|error| ConfigError::Section(error.to_string().replacen("data.", "", 1)))
+}
+
 mod defaults {
     pub(super) fn seed() -> u64 {
         42
@@ -192,10 +206,15 @@ impl TrainConfig {
         self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        check_augment(&self.augment)?;
+        self.loader.validate()?;
+        if let Some(queue) = &self.queue {
+            queue.validate(self.batch)?;
+        }
         self.optimizer.validate()?;
         self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
-        self.feature_keys()?;
+        self.features.validate(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
         for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
             if value == 0 {
@@ -214,29 +233,18 @@ impl TrainConfig {
         }
     }
 
-    /// The feature keys, parsed and held against the image.
-    ///
-    /// # Errors
-    /// A name that is no key, a key that does not fit the image or is named twice, none at all.
-    pub fn feature_keys(&self) -> Result<Vec<PixelKey>, ConfigError> {
-        let invalid = |problem: String| ConfigError::Invalid { key: "features.keys".to_owned(), problem };
-        let mut keys = Vec::new();
-        for name in &self.features.keys {
-            let key: PixelKey = name.parse().map_err(|error| ConfigError::Section(format!("{error}")))?;
-            key.size(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
-            if keys.contains(&key) {
-                return Err(invalid(format!("{name} is named twice")));
-            }
-            keys.push(key);
-        }
-        if keys.is_empty() { Err(invalid("needs at least one key".to_owned())) } else { Ok(keys) }
-    }
-
     /// The range of alpha that the run trains, with the default of sampling.
     #[must_use]
     pub fn alpha_range(&self) -> AlphaRange {
         let (min, max) = self.alpha.range();
         AlphaRange { min, max, default: self.sampling.alpha }
+    }
+
+    /// What the run draws real images from.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        let Self { data, augment, loader, seed, .. } = self;
+        Reading { data, shape: self.generator.image, augment: *augment, loader: *loader, seed: *seed }
     }
 
     /// Images generated in one step.

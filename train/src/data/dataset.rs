@@ -5,7 +5,7 @@ use drifting_spec::ImageShape;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, DataInfo, Result};
+use super::{DataError, DataInfo, Picture, Result};
 
 /// Labelled images of one shape, at least one of each class, held as bytes.
 #[derive(Clone, Debug)]
@@ -92,6 +92,13 @@ impl Dataset {
         DataInfo { shape: self.shape, classes: self.classes.clone(), images, sha256 }
     }
 
+    /// The image at `index`; `None` beyond the end.
+    #[must_use]
+    pub fn picture(&self, index: usize) -> Option<Picture> {
+        let (size, start) = (self.shape.len(), index.checked_mul(self.shape.len())?);
+        Picture::new(self.shape, self.pixels.get(start..start + size)?.to_vec())
+    }
+
     /// The images at `indices` as numbers in [-1, 1], `[indices, channels, height, width]`. Indices wrap around at the
     /// number of images.
     #[must_use]
@@ -155,7 +162,7 @@ fn checksum(shape: ImageShape, pixels: &[u8], labels: &[usize], classes: &[Strin
     hex(&hash.finalize())
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,6 +1,7 @@
 //! A masked autoencoder as the experiment of a run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
@@ -10,7 +11,7 @@ use super::evaluation::{evaluate, spread};
 use super::picture::picture;
 use super::trainer::{MaeReport, MaeTrainer};
 use crate::config::{MaeTrainConfig, RunSettings};
-use crate::data::{Dataset, LabelledBatch, LabelledBatches};
+use crate::data::{self, Dataset, DirectBatches, Images, LabelledBatch, LabelledBatches};
 use crate::optim::Ema;
 use crate::run::{Experiment, Facts, Report, RunError, provenance};
 
@@ -37,6 +38,32 @@ impl<'a> MaeRun<'a> {
         let trainer = MaeTrainer::new(config, batches)?;
         let held_out = held_out.map(|data| spread(data, config.evaluation.images));
         Ok(Self { trainer, held_out: held_out.filter(|batch| !batch.labels.is_empty()) })
+    }
+
+    /// Opens the images that the settings name, and the held-out ones: the source's test images, or some of the training
+    /// images.
+    ///
+    /// # Errors
+    /// A source that is missing or broken, settings that contradict themselves or the data.
+    pub fn open(config: &'a MaeTrainConfig) -> Result<(Self, data::Report), RunError> {
+        let reading = config.reading();
+        if config.evaluation.hold_out > 0 {
+            let (all, report) = config.data.open(config.mae.image)?;
+            let (rest, held_out) = all.hold_out(config.evaluation.hold_out)?;
+            let images = Images::new(Arc::new(rest), reading.shape, reading.augment, reading.seed)?;
+            let batches = DirectBatches::of(Arc::new(images), reading.loader, reading.seed);
+            return Ok((Self::new(config, Box::new(batches), Some(&held_out))?, report));
+        }
+        let (batches, report) = reading.batches()?;
+        let info = batches.info();
+        let held_out = config.data.open_test_of(info.shape, &info.classes)?.map(|(test, _)| test);
+        Ok((Self::new(config, batches, held_out.as_ref())?, report))
+    }
+
+    /// Images that are measured on.
+    #[must_use]
+    pub fn held_out(&self) -> usize {
+        self.held_out.as_ref().map_or(0, |batch| batch.labels.len())
     }
 
     fn json(value: serde_json::Result<String>) -> Result<String, RunError> {

@@ -1,38 +1,43 @@
 //! A generator as the experiment of a run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fs;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
 use drifting_spec::{Manifest, Provenance};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::checkpoint::MANIFEST_ENTRY;
 use super::{Experiment, Facts, Report, RunError, samples};
-use crate::config::{RunSettings, TrainConfig};
-use crate::data::Dataset;
+use crate::config::{EncoderSettings, RunSettings, TrainConfig};
+use crate::data::{Feed, FeedCounters, hex};
+use crate::features::MaeEncoder;
 use crate::optim::Ema;
-use crate::trainer::{StepReport, Trainer};
+use crate::trainer::{StepReport, Timings, TrainError, Trainer};
 
 /// A generator in training.
 #[derive(Debug)]
 pub struct GeneratorRun<'a> {
     config: &'a TrainConfig,
-    data: Arc<Dataset>,
     trainer: Trainer<'a>,
+    /// The images of a step that failed.
+    failed: Vec<u64>,
 }
 
 impl<'a> GeneratorRun<'a> {
-    /// Step 0 of a run on `data`.
+    /// Step 0 of a run on the images of `feed`.
     ///
     /// # Errors
     /// Settings that contradict themselves or the data.
-    pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
-        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, data)? })
+    pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, RunError> {
+        Ok(Self { config, trainer: Trainer::new(config, feed)?, failed: Vec::new() })
     }
 
-    fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
+    fn metrics(&self, report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
+        let Timings { generate, encode, drift, backward, optimizer, .. } = report.timings;
+        let FeedCounters { underflows, repeated, replaced, .. } = self.trainer.feed_counters();
         let mut metrics = Map::new();
         metrics.insert("gradient_norm".into(), json!(report.gradient_norm));
         metrics.insert("lr".into(), json!(report.lr));
@@ -40,6 +45,11 @@ impl<'a> GeneratorRun<'a> {
         // Flat by construction: no measure of progress.
         metrics.insert("loss".into(), json!(report.loss));
         metrics.insert("keys".into(), serde_json::to_value(&report.keys)?);
+        let parts = [generate, encode, drift, backward, optimizer].map(|part| part.as_secs_f64());
+        let names = ["generate", "encode", "drift", "backward", "optimizer"];
+        metrics.insert("seconds".into(), names.into_iter().zip(parts).collect());
+        let feed = json!({ "underflows": underflows, "repeated": repeated, "replaced": replaced });
+        metrics.insert("feed".into(), feed);
         Ok(metrics)
     }
 }
@@ -53,12 +63,19 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn facts(&self) -> Result<Facts, RunError> {
+        let info = self.trainer.data();
+        let mut weights = BTreeMap::new();
+        if let Some(EncoderSettings { mae }) = &self.config.features.encoder {
+            let file = MaeEncoder::file(mae).map_err(TrainError::from)?;
+            let bytes = fs::read(&file).map_err(RunError::io(&file))?;
+            weights.insert(mae.display().to_string(), hex(&Sha256::digest(bytes)));
+        }
         Ok(Facts {
-            parameters: self.trainer.generator().params().elements(),
-            data_images: self.data.len(),
-            data_classes: self.data.classes().to_vec(),
-            data_sha256: self.data.sha256().to_owned(),
-            weights: BTreeMap::new(),
+            parameters: self.params().elements(),
+            data_images: info.images,
+            data_classes: info.classes.clone(),
+            data_sha256: info.sha256.clone(),
+            weights,
         })
     }
 
@@ -67,17 +84,23 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn step(&mut self) -> Result<Report, RunError> {
-        let report = self.trainer.step()?;
+        let report = match self.trainer.step() {
+            Err(TrainError::Step { ids, source, .. }) => {
+                self.failed = ids;
+                return Err(RunError::Computation(source));
+            }
+            report => report?,
+        };
         let keys = report.keys.iter().take(STATUS_KEYS);
         let distance: Vec<_> = keys.map(|(key, found)| format!("{key} {:.2}", found.scale)).collect();
         let status = format!("gradient {:.2}, distance {}", report.gradient_norm, distance.join(" "));
-        let metrics = Self::metrics(&report).map_err(|error| RunError::file("metrics".as_ref(), error.to_string()))?;
+        let metrics = self.metrics(&report).map_err(|error| RunError::file("metrics".as_ref(), error.to_string()))?;
         let StepReport { step, wall, data_wait, .. } = report;
         Ok(Report { step, wall, data_wait, metrics, status })
     }
 
     fn batch_ids(&self) -> &[u64] {
-        &[]
+        &self.failed
     }
 
     fn params(&self) -> &Params {
@@ -104,7 +127,7 @@ impl Experiment for GeneratorRun<'_> {
         let config = self.config;
         let provenance = provenance(self.step_count(), decay);
         let manifest = Manifest::new(config.name.clone(), config.generator.clone(), config.alpha_range());
-        let manifest = Manifest { classes: self.data.classes().to_vec(), provenance, ..manifest };
+        let manifest = Manifest { classes: self.trainer.data().classes.clone(), provenance, ..manifest };
         let json = manifest.to_json().map_err(|error| RunError::file("model".as_ref(), error.to_string()))?;
         Ok(BTreeMap::from([(MANIFEST_ENTRY.to_owned(), json)]))
     }

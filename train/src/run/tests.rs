@@ -1,5 +1,4 @@
 use std::fs;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use drifting_models::weights;
@@ -58,10 +57,10 @@ fn run_allowing(
     stop_after: u64,
     allow_changed: &[String],
 ) -> Result<Outcome, RunError> {
-    let data = Arc::new(config.data.open(config.generator.image).unwrap().0);
+    let (feed, _) = config.reading().feed(config.queue).unwrap();
     let (stop, build) = (AtomicBool::new(false), Build::default());
     let launch = Launch { folder, allow_changed, build: &build, command: &["test".to_owned()], stop: &stop };
-    let mut experiment = GeneratorRun::new(config, &data)?;
+    let mut experiment = GeneratorRun::new(config, feed)?;
     train(&mut experiment, &launch, &mut StopAfter(stop_after, &stop, Vec::new()))
 }
 
@@ -178,7 +177,7 @@ fn a_run_can_start_from_the_weights_of_another() {
     assert_eq!((counts(&reset), counts(&restored)), ([1, 1, 0], [8, 1, 7]));
 
     // At the beginning of its warm-up the first step of the reset run is too small to see, that of the other is not.
-    let weights_of = |path: &Path| weights::read(path, &Device::Cpu).unwrap().tensors["patches.weight"].clone();
+    let weights_of = |path: &Path| weights::read(path, &Device::Cpu).unwrap().tensors["patch_embed.weight"].clone();
     let origin = weights_of(&before.checkpoint.join("model.safetensors"));
     let moved = |folder: &Path| {
         let now = weights_of(&folder.join("checkpoints/step_000001/model.safetensors"));
