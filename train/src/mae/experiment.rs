@@ -15,9 +15,6 @@ use crate::data::{self, Dataset, DirectBatches, Images, LabelledBatch, LabelledB
 use crate::optim::Ema;
 use crate::run::{Experiment, Facts, Report, RunError, provenance};
 
-/// Header entry of a weight file that holds the architecture.
-pub const MAE_ENTRY: &str = "mae";
-
 /// A masked autoencoder in training.
 #[derive(Debug)]
 pub struct MaeRun<'a> {
@@ -124,18 +121,15 @@ impl Experiment for MaeRun<'_> {
         Ok(self.trainer.learner.state(self.params())?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         self.trainer.restore(weights, state)
     }
 
     fn describe(&self, decay: Option<f64>) -> Result<BTreeMap<String, String>, RunError> {
         let (config, info) = (self.trainer.config, self.trainer.batches.info());
         Ok(BTreeMap::from([
-            (MAE_ENTRY.to_owned(), Self::json(serde_json::to_string(&config.mae))?),
+            ("kind".to_owned(), config.kind().to_owned()),
+            ("config".to_owned(), Self::json(serde_json::to_string(&config.mae))?),
             ("name".to_owned(), config.name.clone()),
             ("classes".to_owned(), Self::json(serde_json::to_string(&info.classes))?),
             ("data_sha256".to_owned(), info.sha256.clone()),

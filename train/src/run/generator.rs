@@ -1,29 +1,24 @@
 //! A generator as the experiment of a run.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
 use drifting_spec::{Manifest, Provenance};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::checkpoint::MANIFEST_ENTRY;
 use super::{Experiment, Facts, Report, RunError, samples};
-use crate::config::{EncoderSettings, RunSettings, TrainConfig};
-use crate::data::{Feed, FeedCounters, hex};
-use crate::features::MaeEncoder;
+use crate::config::{RunSettings, TrainConfig};
+use crate::data::{Feed, FeedCounters};
 use crate::optim::Ema;
-use crate::trainer::{StepReport, Timings, TrainError, Trainer};
+use crate::trainer::{StepReport, TrainError, Trainer};
 
 /// A generator in training.
 #[derive(Debug)]
 pub struct GeneratorRun<'a> {
     config: &'a TrainConfig,
     trainer: Trainer<'a>,
-    /// The images of a step that failed.
-    failed: Vec<u64>,
 }
 
 impl<'a> GeneratorRun<'a> {
@@ -32,11 +27,10 @@ impl<'a> GeneratorRun<'a> {
     /// # Errors
     /// Settings that contradict themselves or the data.
     pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, RunError> {
-        Ok(Self { config, trainer: Trainer::new(config, feed)?, failed: Vec::new() })
+        Ok(Self { config, trainer: Trainer::new(config, feed)? })
     }
 
     fn metrics(&self, report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
-        let Timings { generate, encode, drift, backward, optimizer, .. } = report.timings;
         let FeedCounters { underflows, repeated, replaced, .. } = self.trainer.feed_counters();
         let mut metrics = Map::new();
         metrics.insert("gradient_norm".into(), json!(report.gradient_norm));
@@ -45,9 +39,7 @@ impl<'a> GeneratorRun<'a> {
         // Flat by construction: no measure of progress.
         metrics.insert("loss".into(), json!(report.loss));
         metrics.insert("keys".into(), serde_json::to_value(&report.keys)?);
-        let parts = [generate, encode, drift, backward, optimizer].map(|part| part.as_secs_f64());
-        let names = ["generate", "encode", "drift", "backward", "optimizer"];
-        metrics.insert("seconds".into(), names.into_iter().zip(parts).collect());
+        metrics.insert("seconds".into(), serde_json::to_value(report.timings.seconds())?);
         let feed = json!({ "underflows": underflows, "repeated": repeated, "replaced": replaced });
         metrics.insert("feed".into(), feed);
         Ok(metrics)
@@ -64,18 +56,12 @@ impl Experiment for GeneratorRun<'_> {
 
     fn facts(&self) -> Result<Facts, RunError> {
         let info = self.trainer.data();
-        let mut weights = BTreeMap::new();
-        if let Some(EncoderSettings { mae }) = &self.config.features.encoder {
-            let file = MaeEncoder::file(mae).map_err(TrainError::from)?;
-            let bytes = fs::read(&file).map_err(RunError::io(&file))?;
-            weights.insert(mae.display().to_string(), hex(&Sha256::digest(bytes)));
-        }
         Ok(Facts {
             parameters: self.params().elements(),
             data_images: info.images,
             data_classes: info.classes.clone(),
             data_sha256: info.sha256.clone(),
-            weights,
+            weights: self.trainer.weight_files().clone(),
         })
     }
 
@@ -85,10 +71,8 @@ impl Experiment for GeneratorRun<'_> {
 
     fn step(&mut self) -> Result<Report, RunError> {
         let report = match self.trainer.step() {
-            Err(TrainError::Step { ids, source, .. }) => {
-                self.failed = ids;
-                return Err(RunError::Computation(source));
-            }
+            // Step and images are added by the loop.
+            Err(TrainError::Step { source, .. }) => return Err(RunError::Computation(source)),
             report => report?,
         };
         let keys = report.keys.iter().take(STATUS_KEYS);
@@ -100,7 +84,7 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn batch_ids(&self) -> &[u64] {
-        &self.failed
+        self.trainer.batch_ids()
     }
 
     fn params(&self) -> &Params {
@@ -115,11 +99,7 @@ impl Experiment for GeneratorRun<'_> {
         Ok(self.trainer.optimizer_state()?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         Ok(self.trainer.restore(weights, state)?)
     }
 
