@@ -5,7 +5,7 @@ use drifting_models::weights::{self, MaeFile};
 
 use super::*;
 use crate::config::{ExperimentConfig, MaeTrainConfig};
-use crate::data::{Dataset, DirectBatches, Embedded};
+use crate::data::{Dataset, DirectBatches};
 use crate::run::Experiment;
 
 const CONFIG: &str = r#"
