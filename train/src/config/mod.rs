@@ -13,7 +13,7 @@ pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 
-use crate::data::DataSource;
+use crate::data::{Augment, DataSource};
 use crate::drift::{AlphaLaw, DriftSettings};
 use crate::optim::{AdamWSettings, Schedule};
 
@@ -30,6 +30,15 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Real images.
     pub data: DataSource,
+    /// What is done to each real image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Threads that read ahead.
+    #[serde(default)]
+    pub loader: LoaderSettings,
+    /// Queues that real images are drawn from; without them they are drawn straight from the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueSettings>,
     /// Network.
     pub generator: GeneratorConfig,
     /// Images of one step.

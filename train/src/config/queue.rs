@@ -119,7 +119,8 @@ impl QueueSettings {
 mod tests {
     use super::*;
 
-    const BATCH: BatchSettings = BatchSettings { classes: 64, generated: 4, positives: 64, unconditional: 16 };
+    const BATCH: BatchSettings =
+        BatchSettings { classes: 64, generated: 4, positives: 64, unconditional: 16, groups_at_once: 0 };
 
     #[test]
     fn settings_are_read_and_written() {
