@@ -193,7 +193,10 @@ fn describe(source: &dyn Source, found: &Inspection) -> String {
             (0..*channels).map(|channel| format!("{:.4}", value(channel))).collect::<Vec<_>>().join(" ")
         };
         let range = if found.latents { "numbers" } else { "0 to 1" };
-        text.push_str(&format!("mean of {channels} channels ({range})  {}\n", list(&|channel| moments[channel].mean())));
+        text.push_str(&format!(
+            "mean of {channels} channels ({range})  {}\n",
+            list(&|channel| moments[channel].mean())
+        ));
         text.push_str(&format!("std  of {channels} channels ({range})  {}\n", list(&|channel| moments[channel].std())));
     }
     found.damaged.iter().take(NAMED).for_each(|damaged| text.push_str(&format!("damaged  {damaged}\n")));

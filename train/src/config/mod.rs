@@ -173,6 +173,9 @@ impl TrainConfig {
         self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
         self.features.validate(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
+        self.augment.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        self.loader.validate()?;
+        self.queue.map_or(Ok(()), |queue| queue.validate(self.batch))?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
         for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
             if value == 0 {

@@ -195,7 +195,8 @@ impl<'a> LatentWriter<'a> {
                 return Err(DataError::file(&path, format!("{problem}: choose another folder")));
             }
         }
-        let bytes = serde_json::to_vec_pretty(&self.plan).map_err(|error| DataError::file(folder, error.to_string()))?;
+        let bytes =
+            serde_json::to_vec_pretty(&self.plan).map_err(|error| DataError::file(folder, error.to_string()))?;
         weights::write_bytes(&folder.join(PLAN), &bytes)?;
         Ok(hex(&Sha256::digest(&bytes)))
     }
@@ -273,3 +274,6 @@ fn unwritten(mut manifest: ShardManifest) -> ShardManifest {
     manifest.shards.iter_mut().for_each(|shard| shard.sha256.clear());
     manifest
 }
+
+#[cfg(test)]
+mod tests;
