@@ -267,6 +267,6 @@ mod tests {
         assert!(message(Kind::Folder).contains("holds no class folders"));
         assert!(message(Kind::Idx).contains("holds no train-images-idx3-ubyte"));
         let missing = DataSource::path(folder.path().join("nowhere")).open(FASHION).unwrap_err().to_string();
-        assert!(missing.ends_with("nowhere: is no folder"), "{missing}");
+        assert!(missing.ends_with("nowhere: is not there"), "{missing}");
     }
 }
