@@ -7,6 +7,7 @@
 mod attention;
 mod block;
 mod conv;
+mod conv_chain;
 mod embedding;
 mod gate;
 mod group_norm;
@@ -26,6 +27,7 @@ mod testing;
 pub use attention::{Attention, attention};
 pub use block::{BlockSettings, BlockSizes, block};
 pub use conv::{Conv, Padding, conv2d};
+pub use conv_chain::{ConvChain, ConvNorm, Skip, conv_chain};
 pub use embedding::sum_of_rows;
 pub use gate::gated_add;
 pub use group_norm::{GroupNorm, group_norm};
