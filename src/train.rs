@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, RunSettings, TrainConfig};
-use drifting_train::data::{DataSource, Dataset, DirectBatches};
+use drifting_train::data::{DataSource, Dataset};
 use drifting_train::mae::MaeRun;
 use drifting_train::run::{self, Experiment, GeneratorRun, Launch};
 
@@ -56,23 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn generator(args: &Args, mut config: TrainConfig) -> Result<ExitCode> {
     replace(args, &mut config.steps, &mut config.data);
-    let data = Arc::new(open_data(&config)?);
-    eprintln!("{}", plan(&config, &data)?);
-    train(args, &mut GeneratorRun::new(&config, &data)?)
+    let (feed, report) = config.reading().feed(config.queue)?;
+    eprintln!("{report}\n{}", plan(&config)?);
+    train(args, &mut GeneratorRun::new(&config, feed)?)
 }
 
 fn mae(args: &Args, mut config: MaeTrainConfig) -> Result<ExitCode> {
     replace(args, &mut config.steps, &mut config.data);
-    let (mut data, report) = config.data.open(config.mae.image)?;
-    eprintln!("{report}");
-    let mut held_out = config.data.open_test(&data)?.map(|(test, _)| test);
-    if held_out.is_none() && config.evaluation.hold_out > 0 {
-        let (rest, held) = data.hold_out(config.evaluation.hold_out)?;
-        (data, held_out) = (rest, Some(held));
-    }
-    eprintln!("{}", mae_plan(&config, held_out.as_ref())?);
-    let batches = Box::new(DirectBatches::new(Arc::new(data), config.seed));
-    train(args, &mut MaeRun::new(&config, batches, held_out.as_ref())?)
+    let (mut run, report) = MaeRun::open(&config)?;
+    eprintln!("{report}\n{}", mae_plan(&config, run.held_out())?);
+    train(args, &mut run)
 }
 
 /// What the command line says in place of the configuration.
@@ -111,7 +104,7 @@ pub(crate) fn open_data(config: &TrainConfig) -> Result<Dataset> {
 }
 
 /// What a run will do, in a few lines.
-pub(crate) fn plan(config: &TrainConfig, data: &Dataset) -> Result<String> {
+pub(crate) fn plan(config: &TrainConfig) -> Result<String> {
     let parameters = drifting_models::parameter_count(&config.generator)?;
     let batch = config.batch;
     let image = config.generator.image;
@@ -123,7 +116,7 @@ pub(crate) fn plan(config: &TrainConfig, data: &Dataset) -> Result<String> {
         image.channels,
         image.height,
         image.width,
-        data.classes().len(),
+        config.generator.classes,
         config.generator.tokens(),
         config.steps,
         config.images_per_step(),
@@ -136,13 +129,12 @@ pub(crate) fn plan(config: &TrainConfig, data: &Dataset) -> Result<String> {
 }
 
 /// What the training of a masked autoencoder will do, in a few lines.
-fn mae_plan(config: &MaeTrainConfig, held_out: Option<&Dataset>) -> Result<String> {
+fn mae_plan(config: &MaeTrainConfig, held_out: usize) -> Result<String> {
     let parameters = drifting_models::mae_parameter_count(&config.mae)?;
     let (image, (rows, columns)) = (config.mae.image, config.mae.grid());
-    let measured = held_out.map_or(0, |data| data.len().min(config.evaluation.images));
     Ok(format!(
         "{}: masked autoencoder, {:.2} M parameters, {}x{}x{} images of {} classes, {rows}x{columns} positions\n\
-         {} steps of {} images ({} of them with classes), {:.0} % hidden, measured on {measured} held-out images",
+         {} steps of {} images ({} of them with classes), {:.0} % hidden, measured on {held_out} held-out images",
         config.name(),
         parameters as f64 / 1e6,
         image.channels,

@@ -18,7 +18,8 @@ pub use self::cifar10::CIFAR10_CLASSES;
 pub(super) use self::cifar10::{is_cifar10, read_cifar10};
 pub use self::folder::ClassFolders;
 pub use self::parquet::ParquetFiles;
-pub use self::shards::{MANIFEST, ShardEntry, ShardManifest, TensorShards};
+pub(super) use self::shards::{LABELS, MIRRORED, ROWS};
+pub use self::shards::{MANIFEST, PLAN, ShardEntry, ShardManifest, TensorShards};
 pub use self::tar::TarFiles;
 use super::{DataError, Dataset, Picture, Result};
 

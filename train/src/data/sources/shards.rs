@@ -15,6 +15,9 @@ use crate::data::{DataError, Picture, Result};
 /// File that says what the shards of a folder are.
 pub const MANIFEST: &str = "manifest.json";
 
+/// The manifest while the shards are being written.
+pub const PLAN: &str = "plan.json";
+
 /// Names of the tensors of a shard: rows, their mirror images, labels.
 pub(in super::super) const ROWS: [&str; 2] = ["latents", "images"];
 pub(in super::super) const MIRRORED: &str = "mirrored";
@@ -34,6 +37,8 @@ pub struct ShardManifest {
     pub per_class: Vec<usize>,
     /// Shape of each row.
     pub shape: [usize; 3],
+    /// Numbers of the shards: `f32` or `f16`.
+    pub dtype: String,
     /// Whether each image's mirror image was encoded, too.
     pub mirrored: bool,
     /// What the images went through before they were encoded.
@@ -46,6 +51,8 @@ pub struct ShardManifest {
     pub source_sha256: String,
     /// Seed of the posterior's noise.
     pub seed: u64,
+    /// Damaged images in whose place others of their class were encoded.
+    pub replaced: usize,
     /// The shards in order.
     pub shards: Vec<ShardEntry>,
 }
@@ -162,6 +169,10 @@ impl Source for TensorShards {
 
 fn manifest(path: &Path) -> Result<Option<ShardManifest>> {
     let file = path.join(MANIFEST);
+    if path.join(PLAN).is_file() {
+        let problem = format!("{PLAN} says that its shards are not finished: run drifting data latents again");
+        return Err(DataError::file(path, problem));
+    }
     if !path.is_dir() || !file.is_file() {
         return Ok(None);
     }
