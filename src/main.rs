@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
+mod build;
 mod data;
 mod demo;
 mod doctor;
@@ -35,7 +36,7 @@ struct Cli {
 enum Command {
     /// Learn to draw clothes in five minutes, export the model, verify it, judge it and serve it.
     Demo(demo::Args),
-    /// Train a generator as a configuration says, or go on with a run that was stopped.
+    /// Train what a configuration describes, or go on with a run that was stopped.
     Train(train::Args),
     /// Look at a data set, or encode it into latents.
     Data(data::Args),

@@ -1,19 +1,27 @@
-//! The settings of a training run: one TOML file, every key documented here.
+//! The settings of experiments: one TOML file each, every key documented here.
 
+mod experiment;
 mod features;
 mod load;
 mod loader;
+mod mae;
 mod queue;
+mod settings;
+mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
+pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings};
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
+pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
+pub use settings::RunSettings;
+pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
-use crate::data::{Augment, DataSource};
+use crate::data::{Augment, DataSource, Reading};
 use crate::drift::{AlphaLaw, DriftSettings};
 use crate::optim::{AdamWSettings, Schedule};
 
@@ -36,7 +44,7 @@ pub struct TrainConfig {
     /// Threads that read ahead.
     #[serde(default)]
     pub loader: LoaderSettings,
-    /// Queues that real images are drawn from; without them they are drawn straight from the data.
+    /// Queues that real images are drawn from; straight from the data without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueSettings>,
     /// Network.
@@ -65,6 +73,9 @@ pub struct TrainConfig {
     /// What the run folder receives, and how often.
     #[serde(default)]
     pub output: OutputSettings,
+    /// The model that the run starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSettings>,
 }
 
 /// Images of one step (paper Table 8).
@@ -100,6 +111,15 @@ impl Default for OptimizerSettings {
     }
 }
 
+impl OptimizerSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        let problem = format!("{} is not a positive number", self.clip);
+        let good = self.clip.is_finite() && self.clip > 0.0;
+        if good { Ok(()) } else { Err(ConfigError::Invalid { key: "optimizer.clip".to_owned(), problem }) }
+    }
+}
+
 /// Moving averages of the parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -111,6 +131,17 @@ pub struct EmaSettings {
 impl Default for EmaSettings {
     fn default() -> Self {
         Self { decays: vec![0.999] }
+    }
+}
+
+impl EmaSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |problem: String| Err(ConfigError::Invalid { key: "ema.decays".to_owned(), problem });
+        match self.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+            Some(decay) => invalid(format!("{decay} is not at least 0 and below 1")),
+            None if self.decays.is_empty() => invalid("needs one decay".to_owned()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -154,6 +185,11 @@ impl Default for OutputSettings {
     }
 }
 
+/// The error names the table, which stands beside `data`.
+fn check_augment(augment: &Augment) -> Result<(), ConfigError> {
+    augment.validate().map_err(|error| ConfigError::Section(error.to_string().replacen("data.", "", 1)))
+}
+
 mod defaults {
     pub(super) fn seed() -> u64 {
         42
@@ -170,12 +206,15 @@ impl TrainConfig {
         self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
-        self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        check_augment(&self.augment)?;
+        self.loader.validate()?;
+        if let Some(queue) = &self.queue {
+            queue.validate(self.batch)?;
+        }
+        self.optimizer.validate()?;
+        self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
         self.features.validate(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
-        self.augment.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
-        self.loader.validate()?;
-        self.queue.map_or(Ok(()), |queue| queue.validate(self.batch))?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
         for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
             if value == 0 {
@@ -184,14 +223,6 @@ impl TrainConfig {
         }
         if !(1..=self.generator.classes).contains(&classes) {
             return invalid("batch.classes", format!("{classes} is not between 1 and {}", self.generator.classes));
-        }
-        if !(self.optimizer.clip.is_finite() && self.optimizer.clip > 0.0) {
-            return invalid("optimizer.clip", format!("{} is not a positive number", self.optimizer.clip));
-        }
-        match self.ema.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
-            Some(decay) => return invalid("ema.decays", format!("{decay} is not at least 0 and below 1")),
-            None if self.ema.decays.is_empty() => return invalid("ema.decays", "needs one decay".to_owned()),
-            None => {}
         }
         let range = self.alpha_range();
         match self.sampling.grid_alphas.iter().chain([&self.sampling.alpha]).find(|alpha| !range.contains(**alpha)) {
@@ -207,6 +238,13 @@ impl TrainConfig {
     pub fn alpha_range(&self) -> AlphaRange {
         let (min, max) = self.alpha.range();
         AlphaRange { min, max, default: self.sampling.alpha }
+    }
+
+    /// What the run draws real images from.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        let Self { data, augment, loader, seed, .. } = self;
+        Reading { data, shape: self.generator.image, augment: *augment, loader: *loader, seed: *seed }
     }
 
     /// Images generated in one step.

@@ -32,7 +32,14 @@ impl DataSource {
     /// # Errors
     /// As [`open`](Self::open), and other classes than those of the training images.
     pub fn open_test(&self, train: &Dataset) -> Result<Option<(Dataset, Report)>> {
-        let (shape, classes) = (train.shape(), train.classes());
+        self.open_test_of(train.shape(), train.classes())
+    }
+
+    /// As [`open_test`](Self::open_test) for training images that are read one at a time.
+    ///
+    /// # Errors
+    /// As [`open_test`](Self::open_test).
+    pub fn open_test_of(&self, shape: ImageShape, classes: &[String]) -> Result<Option<(Dataset, Report)>> {
         match self {
             Self::Embedded(embedded) => open_embedded(*embedded, Some(shape), true).map(Some),
             Self::Path(source) => {
