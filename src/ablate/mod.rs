@@ -5,13 +5,11 @@ mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use drifting_models::weights::write_bytes;
 use drifting_train::config::TrainConfig;
-use drifting_train::data::Dataset;
 use drifting_train::eval::Reference;
 use drifting_train::run::{self, GeneratorRun, Launch};
 
@@ -62,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some((name, ..)) = runs.iter().find(|(.., config)| config.data != first.data) {
         bail!("{name} has other data than the first variant: their distances cannot be compared");
     }
-    let data = Arc::new(train::open_data(first)?);
+    let data = train::open_data(first)?;
     std::fs::create_dir_all(&out)?;
     let reference = judge::reference(first, &data, &out.join("judge.safetensors"))?;
     let stop = train::stop_on_signal()?;
@@ -70,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for (name, folder, config) in &runs {
         if !args.report_only {
             eprintln!("{}", folder.display());
-            learn(config, &data, folder, &stop)?;
+            learn(config, folder, &stop)?;
         }
         if stop.load(Ordering::Relaxed) {
             eprintln!("stopped; the same command goes on");
@@ -88,10 +86,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if report.all_hold() { ExitCode::SUCCESS } else { ExitCode::from(REFUTED) })
 }
 
-fn learn(config: &TrainConfig, data: &Arc<Dataset>, folder: &Path, stop: &AtomicBool) -> Result<()> {
+fn learn(config: &TrainConfig, folder: &Path, stop: &AtomicBool) -> Result<()> {
+    let (feed, _) = config.reading().feed(config.queue)?;
     let (build, command) = (build(), command());
     let launch = Launch { folder, allow_changed: &[], build: &build, command: &command, stop };
-    run::train(&mut GeneratorRun::new(config, data)?, &launch, &mut Progress::new())?;
+    run::train(&mut GeneratorRun::new(config, feed)?, &launch, &mut Progress::new())?;
     Ok(())
 }
 
