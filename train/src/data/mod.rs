@@ -30,7 +30,6 @@ pub mod sources;
 pub use ahead::Ahead;
 pub use augment::{Augment, Crop};
 pub use dataset::Dataset;
-pub(crate) use dataset::hex;
 pub use direct::{DirectBatches, DirectFeed};
 pub use embedded::Embedded;
 pub use epochs::Epochs;
