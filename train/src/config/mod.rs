@@ -44,7 +44,7 @@ pub struct TrainConfig {
     /// Threads that read ahead.
     #[serde(default)]
     pub loader: LoaderSettings,
-    /// Queues that real images are drawn from; straight from the data without them.
+    /// Queues that real images are drawn from; without them they are drawn straight from the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueSettings>,
     /// Network.

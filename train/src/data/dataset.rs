@@ -162,7 +162,7 @@ fn checksum(shape: ImageShape, pixels: &[u8], labels: &[usize], classes: &[Strin
     hex(&hash.finalize())
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

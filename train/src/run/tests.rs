@@ -219,6 +219,35 @@ fn a_started_run_goes_on_bit_for_bit_without_its_source() {
 }
 
 #[test]
+fn numbers_that_are_not_finite_stop_the_run_and_name_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    (config.output.checkpoint_every, config.output.samples_every) = (1, 0);
+    run(&config, folder.path(), 2).unwrap();
+    // A rate that throws the weights so far that the next images overflow.
+    config.schedule.lr = 1e30;
+    let allowed = ["schedule.lr".to_owned()];
+    let error = run_allowing(&config, folder.path(), 0, &allowed).unwrap_err();
+    let message = error.to_string();
+    let RunError::Step { step, .. } = error else { panic!("{message}") };
+    assert!(message.contains("images of the data") && message.contains("failure.json"), "{message}");
+    let failure: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.path().join("failure.json")).unwrap()).unwrap();
+    assert_eq!(failure["step"], step);
+    // Two classes with four positives and two unconditional images each.
+    assert_eq!(failure["images"].as_array().unwrap().len(), 12);
+
+    // The last good checkpoint is that of the step before, and whole.
+    let run_folder = RunFolder::open(folder.path()).unwrap();
+    let checkpoint = run_folder.latest().unwrap().unwrap();
+    assert!(checkpoint.path().ends_with(format!("step_{:06}", step - 1)));
+    assert!(fs::read_to_string(folder.path().join("RUN.md")).unwrap().contains("images of the data"));
+    for (name, _) in bytes(checkpoint.path()) {
+        weights::read(&checkpoint.path().join(name), &Device::Cpu).unwrap();
+    }
+}
+
+#[test]
 fn a_run_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     let config = config();
