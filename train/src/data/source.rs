@@ -180,7 +180,7 @@ impl TryFrom<Keys> for DataSource {
             let problem = "does not go with kind = \"idx\" or \"cifar10\": their test images are in data.path";
             return Err(setting("data.test_path", problem));
         }
-        if !kind.has_files() && !(files.is_empty() && test_files.is_empty()) {
+        if !(kind.has_files() || files.is_empty() && test_files.is_empty()) {
             return Err(setting("data.files", "only goes with kind = \"shards\", \"webdataset\" or \"parquet\""));
         }
         Ok(Self::Path(PathSource { path, kind, on_bad, test_path, files, test_files, lazy, verify }))
