@@ -7,4 +7,5 @@ pub mod eval;
 pub mod features;
 pub mod optim;
 pub mod run;
+pub mod toy;
 pub mod trainer;
