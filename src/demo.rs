@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,11 @@ use drifting_models::weights::write_bytes;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ServeSettings};
-use drifting_train::config::TrainConfig;
+use drifting_train::config::{RunSettings, TrainConfig};
 use drifting_train::data::Dataset;
-use drifting_train::run::{self, Observer, RunFolder};
-use drifting_train::trainer::StepReport;
+use drifting_train::run::{self, GeneratorRun, Launch, Observer, Report, RunFolder};
 
+use crate::build::{build, command};
 use crate::progress::Progress;
 use crate::{export, judge, serve, train};
 
@@ -52,7 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut config = TrainConfig::parse(CONFIG, "configs/fashion-demo.toml", &[])?;
     config.steps = args.steps.unwrap_or(config.steps);
-    let data = train::open_data(&config)?;
+    let data = Arc::new(train::open_data(&config)?);
     println!("1/4 training in {} (at most {} min)", args.out.display(), args.minutes);
     if !learn(args, &config, &data)? {
         return Ok(ExitCode::from(train::STOPPED));
@@ -85,14 +86,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Trains until all steps are taken or the time is up; false when a person stopped it.
-fn learn(args: &Args, config: &TrainConfig, data: &Dataset) -> Result<bool> {
+fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool> {
     eprintln!("{}", train::plan(config, data)?);
     let asked = train::stop_on_signal()?;
     let stop = AtomicBool::new(false);
     let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;
     let mut observer =
         Limited { progress: Progress::new(), started: Instant::now(), limit, asked: &asked, stop: &stop };
-    let outcome = run::train(config, data, &args.out, &stop, &mut observer)?;
+    let (build, command) = (build(), command());
+    let launch =
+        Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop };
+    let outcome = run::train(&mut GeneratorRun::new(config, data)?, &launch, &mut observer)?;
     if asked.load(Ordering::Relaxed) {
         eprintln!("stopped after step {}, saved; the same command goes on", outcome.step);
         return Ok(false);
@@ -112,11 +116,11 @@ struct Limited<'a> {
 }
 
 impl Observer for Limited<'_> {
-    fn started(&mut self, step: u64, config: &TrainConfig) {
-        self.progress.started(step, config);
+    fn started(&mut self, step: u64, settings: &dyn RunSettings) {
+        self.progress.started(step, settings);
     }
 
-    fn stepped(&mut self, report: &StepReport) {
+    fn stepped(&mut self, report: &Report) {
         self.progress.stepped(report);
         if self.started.elapsed() > self.limit || self.asked.load(Ordering::Relaxed) {
             self.stop.store(true, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
+mod build;
 mod demo;
 mod doctor;
 mod engines;
@@ -34,7 +35,7 @@ struct Cli {
 enum Command {
     /// Learn to draw clothes in five minutes, export the model, verify it, judge it and serve it.
     Demo(demo::Args),
-    /// Train a generator as a configuration says, or go on with a run that was stopped.
+    /// Train what a configuration describes, or go on with a run that was stopped.
     Train(train::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),

@@ -12,7 +12,7 @@ pub(crate) fn open(path: &Path, ema: Option<f64>) -> Result<ModelFile> {
         let config = folder.config()?;
         let checkpoint = folder.latest()?;
         let checkpoint = checkpoint.with_context(|| format!("{} has no checkpoint yet", path.display()))?;
-        return Ok(checkpoint.average(&config, ema)?);
+        return Ok(checkpoint.average(&config.ema.decays, ema)?);
     }
     if !path.exists() {
         bail!("{} is not there; expected a run folder or a weight file", path.display());

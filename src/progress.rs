@@ -4,9 +4,8 @@ use std::io::{IsTerminal, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drifting_train::config::TrainConfig;
-use drifting_train::run::Observer;
-use drifting_train::trainer::StepReport;
+use drifting_train::config::RunSettings;
+use drifting_train::run::{Observer, Report};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 /// Time between two plain lines.
@@ -37,32 +36,27 @@ impl Progress {
         }
     }
 
-    fn status(&self, report: &StepReport) -> String {
+    fn status(&self, report: &Report) -> String {
         let rate = self.images as f64 / self.seconds.max(1e-9);
-        let distance: Vec<_> = report.keys.iter().map(|(key, found)| format!("{key} {:.2}", found.scale)).collect();
         let waiting = 100.0 * self.waiting / self.seconds.max(1e-9);
-        format!(
-            "{rate:.0} images/s, data {waiting:.0} %, gradient {:.2}, distance {}",
-            report.gradient_norm,
-            distance.join(" ")
-        )
+        format!("{rate:.0} images/s, data {waiting:.0} %, {}", report.status)
     }
 }
 
 impl Observer for Progress {
-    fn started(&mut self, step: u64, config: &TrainConfig) {
-        (self.total, self.images) = (config.steps, config.images_per_step());
+    fn started(&mut self, step: u64, settings: &dyn RunSettings) {
+        (self.total, self.images) = (settings.steps(), settings.images_per_step());
         if step > 0 {
-            self.say(&format!("going on at step {step} of {}", config.steps));
+            self.say(&format!("going on at step {step} of {}", self.total));
         }
         if stderr().is_terminal() {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left  {msg}");
-            let bar = ProgressBar::new(config.steps).with_position(step);
+            let bar = ProgressBar::new(self.total).with_position(step);
             self.bar = Some(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)));
         }
     }
 
-    fn stepped(&mut self, report: &StepReport) {
+    fn stepped(&mut self, report: &Report) {
         let (wall, waiting) = (report.wall.as_secs_f64(), report.data_wait.as_secs_f64());
         let new = if self.seconds == 0.0 { 1.0 } else { SMOOTHING };
         self.seconds += new * (wall - self.seconds);

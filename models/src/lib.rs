@@ -2,9 +2,11 @@
 
 mod error;
 mod generator;
+mod mae;
 pub mod nn;
 pub mod ops;
 pub mod weights;
 
 pub use error::{Error, Result};
 pub use generator::{Generator, parameter_count};
+pub use mae::{FeatureMap, INPUT_MAP, Mae, Reconstruction, mae_map_shapes, mae_parameter_count};

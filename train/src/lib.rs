@@ -5,6 +5,7 @@ pub mod data;
 pub mod drift;
 pub mod eval;
 pub mod features;
+pub mod mae;
 pub mod optim;
 pub mod run;
 pub mod toy;

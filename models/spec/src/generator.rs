@@ -169,10 +169,12 @@ mod defaults {
     }
 }
 
-/// A generator that cannot be built, and why.
+/// A network that cannot be built, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("generator.{key}: {problem}")]
+#[error("{section}.{key}: {problem}")]
 pub struct ConfigError {
+    /// The section of the settings: `generator`, `mae`.
+    pub section: &'static str,
     /// The setting at fault.
     pub key: &'static str,
     /// What is wrong with it and what would be right.
@@ -310,7 +312,7 @@ impl GeneratorConfig {
 }
 
 fn require(key: &'static str, holds: bool, problem: impl FnOnce() -> String) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError { key, problem: problem() }) }
+    if holds { Ok(()) } else { Err(ConfigError { section: "generator", key, problem: problem() }) }
 }
 
 #[cfg(test)]

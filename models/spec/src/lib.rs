@@ -5,6 +5,7 @@
 
 mod generator;
 mod inputs;
+mod mae;
 mod manifest;
 pub mod pixels;
 mod random;
@@ -13,5 +14,6 @@ pub use generator::{
     AlphaEmbedding, ConfigError, FinalLayer, GeneratorConfig, ImageShape, Norm, QkNorm, Rope, StyleTables,
 };
 pub use inputs::{Inputs, names};
+pub use mae::{MaeBlock, MaeConfig};
 pub use manifest::{ALPHA_DECIMALS, AlphaRange, MANIFEST_KEY, Manifest, ManifestError, Provenance};
 pub use random::Stream;

@@ -72,6 +72,11 @@ pub enum Init {
     Normal(f64),
     /// Uniform with the bound sqrt(6 / (fan in + fan out)) of a `[out, in]` matrix (Xavier).
     Xavier,
+    /// Normal with variance 1 / fan in, cut off at two standard deviations of the normal before cutting (LeCun, as flax).
+    LeCun {
+        /// Inputs of one output.
+        fan_in: usize,
+    },
     /// These values, row by row.
     Values(Vec<f32>),
 }
@@ -88,31 +93,44 @@ pub struct Builder {
 struct State {
     /// `None` when the network is only counted.
     source: Option<Source>,
+    /// Whether the parameters are constants.
+    frozen: bool,
     params: Params,
-    elements: usize,
+    shapes: BTreeMap<String, Vec<usize>>,
 }
 
 impl Builder {
     /// A builder of f32 parameters on `device`.
     #[must_use]
     pub fn new(source: Source, device: &Device) -> Self {
-        Self::with(Some(source), device)
+        Self::with(Some(source), false, device)
+    }
+
+    /// A builder of constants: no gradient is computed for them, and [`Builder::finish`] hands out no parameters.
+    #[must_use]
+    pub fn frozen(source: Source, device: &Device) -> Self {
+        Self::with(Some(source), true, device)
     }
 
     /// A builder that only counts: its parameters have their shapes but take no memory, so that the largest network can be
     /// planned on the smallest machine. What is built cannot be trained.
     pub(crate) fn counting() -> Self {
-        Self::with(None, &Device::Cpu)
+        Self::with(None, false, &Device::Cpu)
     }
 
-    fn with(source: Option<Source>, device: &Device) -> Self {
-        let state = State { source, params: Params::default(), elements: 0 };
+    fn with(source: Option<Source>, frozen: bool, device: &Device) -> Self {
+        let state = State { source, frozen, params: Params::default(), shapes: BTreeMap::new() };
         Self { state: Rc::new(RefCell::new(state)), prefix: String::new(), device: device.clone() }
     }
 
     /// Numbers in all parameters created so far.
     pub(crate) fn elements(&self) -> usize {
-        self.state.borrow().elements
+        self.state.borrow().shapes.values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Names and shapes of all parameters created so far.
+    pub(crate) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.state.borrow().shapes.clone()
     }
 
     /// A builder for the part `name` of this one.
@@ -138,7 +156,7 @@ impl Builder {
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let name = self.full_name(name);
         let mut state = self.state.borrow_mut();
-        state.elements += shape.iter().product::<usize>();
+        state.shapes.insert(name.clone(), shape.to_vec());
         let value = match &mut state.source {
             None => return Ok(Tensor::zeros((), DType::F32, &self.device)?.broadcast_as(shape)?),
             Some(Source::Seed(seed)) => initial(*seed, &name, shape, init, &self.device)?,
@@ -157,7 +175,11 @@ impl Builder {
             }
         };
         // A copy: given tensors may share their storage with someone else's.
-        let var = Var::from_tensor(&value.copy()?)?;
+        let value = value.copy()?.detach();
+        if state.frozen {
+            return Ok(value);
+        }
+        let var = Var::from_tensor(&value)?;
         let tensor = var.as_tensor().clone();
         state.params.vars.insert(name, var);
         Ok(tensor)
@@ -190,9 +212,25 @@ fn initial(seed: u64, name: &str, shape: &[usize], init: Init, device: &Device) 
             let bound = (6.0 / fans as f64).sqrt();
             (0..count).map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32).collect()
         }
+        Init::LeCun { fan_in } => {
+            let deviation = (1.0 / fan_in as f64).sqrt() / TRUNCATED_DEVIATION;
+            (0..count).map(|_| (deviation * truncated(&mut stream)) as f32).collect()
+        }
         Init::Values(values) => values,
     };
     Ok(Tensor::from_vec(values, shape, device)?)
+}
+
+/// Standard deviation of a standard normal number that is redrawn until it lies within +-2.
+const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
+
+fn truncated(stream: &mut Stream) -> f64 {
+    loop {
+        let value = stream.normal();
+        if value.abs() <= 2.0 {
+            return value;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -233,5 +271,26 @@ mod tests {
         let mut nan = good;
         nan.insert("b.0.bias".into(), Tensor::new(&[1.0f32, f32::NAN], &Device::Cpu).unwrap());
         assert!(matches!(two(Source::Tensors(nan)), Err(Error::NotFinite { .. })));
+    }
+
+    #[test]
+    fn lecun_numbers_have_the_variance_of_their_fan_in_and_no_tail() {
+        let values = initial(1, "w", &[40_000], Init::LeCun { fan_in: 4 }, &Device::Cpu).unwrap();
+        let values = values.to_vec1::<f32>().unwrap();
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / 4e4;
+        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 4e4;
+        assert!(mean.abs() < 0.01 && (variance / 0.25 - 1.0).abs() < 0.02, "{mean} {variance}");
+        assert!(values.iter().all(|value| f64::from(value.abs()) <= 1.0 / TRUNCATED_DEVIATION + 1e-6));
+    }
+
+    #[test]
+    fn frozen_parameters_are_constants() {
+        let source = two(Source::Seed(1)).unwrap().tensors();
+        let builder = Builder::frozen(Source::Tensors(source), &Device::Cpu);
+        let weight = builder.part("a").param("weight", &[2, 3], Init::Zeros).unwrap();
+        builder.part("b").part("0").param("bias", &[2], Init::Zeros).unwrap();
+        assert!(!weight.track_op());
+        assert_eq!(builder.shapes()["a.weight"], [2, 3]);
+        assert!(builder.finish().unwrap().is_empty());
     }
 }

@@ -180,7 +180,7 @@ impl Kernel for BackwardStep<'_, '_> {
 }
 
 /// Adds vectors of one length in their order.
-fn sum(vectors: Vec<Vec<f32>>, len: usize) -> Vec<f32> {
+pub(super) fn sum(vectors: Vec<Vec<f32>>, len: usize) -> Vec<f32> {
     const CHUNK: usize = 1 << 14;
     let mut vectors = vectors.into_iter();
     let Some(mut total) = vectors.next() else { return vec![0.0; len] };

@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod conv;
 mod embedding;
 mod gate;
 mod linear;
@@ -20,6 +21,7 @@ mod testing;
 
 pub use attention::{Attention, attention};
 pub use block::{BlockSettings, BlockSizes, block};
+pub use conv::{Conv, Padding, conv2d};
 pub use embedding::sum_of_rows;
 pub use gate::gated_add;
 pub use linear::linear;

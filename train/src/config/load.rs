@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::TrainConfig;
@@ -95,20 +96,7 @@ impl TrainConfig {
     /// # Errors
     /// Names the key or flag and what would be right.
     pub fn parse(text: &str, origin: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        let failed = |problem: String| ConfigError::Parse { origin: origin.to_owned(), problem };
-        let config = if overrides.is_empty() {
-            // Straight from the text, so that errors show the line.
-            toml::from_str(text).map_err(|error| failed(with_suggestion(&error.to_string())))?
-        } else {
-            let mut table: Table = text.parse().map_err(|error: toml::de::Error| failed(error.to_string()))?;
-            for change in overrides {
-                change.apply(&mut table)?;
-            }
-            Self::deserialize(Value::Table(table)).map_err(|error| {
-                let flags: Vec<_> = overrides.iter().map(|change| change.text.as_str()).collect();
-                failed(format!("with --set {}: {}", flags.join(" --set "), with_suggestion(&error.to_string())))
-            })?
-        };
+        let config: Self = parse(text, origin, overrides)?;
         config.validate()?;
         Ok(config)
     }
@@ -118,9 +106,37 @@ impl TrainConfig {
     /// # Errors
     /// Only values that TOML cannot hold.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string_pretty(self)
-            .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
+        to_toml(self)
     }
+}
+
+/// Settings as TOML, every default written out.
+pub(super) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
+    toml::to_string_pretty(settings)
+        .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
+}
+
+/// The settings of one kind of experiment, overrides applied in their order; `origin` is what errors call the text.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, origin: &str, overrides: &[Override]) -> Result<T, ConfigError> {
+    let failed = |problem: String| ConfigError::Parse { origin: origin.to_owned(), problem };
+    if overrides.is_empty() {
+        // Straight from the text, so that errors show the line.
+        return toml::from_str(text).map_err(|error| failed(with_suggestion(&error.to_string())));
+    }
+    T::deserialize(Value::Table(table(text, origin, overrides)?)).map_err(|error| {
+        let flags: Vec<_> = overrides.iter().map(|change| change.text.as_str()).collect();
+        failed(format!("with --set {}: {}", flags.join(" --set "), with_suggestion(&error.to_string())))
+    })
+}
+
+/// The text with the overrides, before any of its keys is looked at.
+pub(super) fn table(text: &str, origin: &str, overrides: &[Override]) -> Result<Table, ConfigError> {
+    let failed = |error: toml::de::Error| ConfigError::Parse { origin: origin.to_owned(), problem: error.to_string() };
+    let mut table: Table = text.parse().map_err(failed)?;
+    for change in overrides {
+        change.apply(&mut table)?;
+    }
+    Ok(table)
 }
 
 /// Adds "did you mean" to serde's message about an unknown field or variant.

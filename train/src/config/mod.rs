@@ -1,11 +1,19 @@
-//! The settings of a training run: one TOML file, every key documented here.
+//! The settings of experiments: one TOML file each, every key documented here.
 
+mod experiment;
 mod load;
+mod mae;
+mod settings;
+mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
+pub use experiment::ExperimentConfig;
 pub use load::{ConfigError, Override};
+pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use settings::RunSettings;
+pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
 use crate::data::DataSource;
 use crate::drift::{AlphaLaw, DriftSettings};
@@ -51,6 +59,9 @@ pub struct TrainConfig {
     /// What the run folder receives, and how often.
     #[serde(default)]
     pub output: OutputSettings,
+    /// The model that the run starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartSettings>,
 }
 
 /// Images of one step (paper Table 8).
@@ -91,6 +102,15 @@ impl Default for OptimizerSettings {
     }
 }
 
+impl OptimizerSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        let problem = format!("{} is not a positive number", self.clip);
+        let good = self.clip.is_finite() && self.clip > 0.0;
+        if good { Ok(()) } else { Err(ConfigError::Invalid { key: "optimizer.clip".to_owned(), problem }) }
+    }
+}
+
 /// Moving averages of the parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +122,17 @@ pub struct EmaSettings {
 impl Default for EmaSettings {
     fn default() -> Self {
         Self { decays: vec![0.999] }
+    }
+}
+
+impl EmaSettings {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |problem: String| Err(ConfigError::Invalid { key: "ema.decays".to_owned(), problem });
+        match self.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
+            Some(decay) => invalid(format!("{decay} is not at least 0 and below 1")),
+            None if self.decays.is_empty() => invalid("needs one decay".to_owned()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -161,7 +192,8 @@ impl TrainConfig {
         self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
-        self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
+        self.optimizer.validate()?;
+        self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
         self.feature_keys()?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
@@ -172,14 +204,6 @@ impl TrainConfig {
         }
         if !(1..=self.generator.classes).contains(&classes) {
             return invalid("batch.classes", format!("{classes} is not between 1 and {}", self.generator.classes));
-        }
-        if !(self.optimizer.clip.is_finite() && self.optimizer.clip > 0.0) {
-            return invalid("optimizer.clip", format!("{} is not a positive number", self.optimizer.clip));
-        }
-        match self.ema.decays.iter().find(|decay| !(0.0..1.0).contains(*decay)) {
-            Some(decay) => return invalid("ema.decays", format!("{decay} is not at least 0 and below 1")),
-            None if self.ema.decays.is_empty() => return invalid("ema.decays", "needs one decay".to_owned()),
-            None => {}
         }
         let range = self.alpha_range();
         match self.sampling.grid_alphas.iter().chain([&self.sampling.alpha]).find(|alpha| !range.contains(**alpha)) {

@@ -5,7 +5,7 @@ use drifting_spec::ImageShape;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Result};
+use super::{DataError, DataInfo, Result};
 
 /// Labelled images of one shape, at least one of each class, held as bytes.
 #[derive(Clone, Debug)]
@@ -83,6 +83,13 @@ impl Dataset {
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Shape, classes, number and checksum.
+    #[must_use]
+    pub fn info(&self) -> DataInfo {
+        let (images, sha256) = (self.len(), self.sha256.clone());
+        DataInfo { shape: self.shape, classes: self.classes.clone(), images, sha256 }
     }
 
     /// The images at `indices` as numbers in [-1, 1], `[indices, channels, height, width]`. Indices wrap around at the

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Result with [`DataError`].
 pub type Result<T> = std::result::Result<T, DataError>;
 
-/// An error of a data source. All of them appear before training starts.
+/// An error of a data source.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder cannot be read.
@@ -43,6 +43,14 @@ pub enum DataError {
     /// Labels or pixels do not fit together.
     #[error("data set: {0}")]
     Inconsistent(String),
+    /// A tensor of a checkpoint does not fit.
+    #[error("{name}: {problem}")]
+    State {
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -24,6 +24,15 @@ pub struct Batch {
     pub unconditional: Vec<f32>,
 }
 
+/// Indices of the real images of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// Positives, class group after class group.
+    pub positives: Vec<usize>,
+    /// Unconditional images, class group after class group.
+    pub unconditional: Vec<usize>,
+}
+
 /// Draws images as a function of (seed, step), so that a resumed run draws what the straight one does.
 ///
 /// The paper keeps queues of recent images because its data do not fit into memory (appendix A.8); here everything is
@@ -53,7 +62,7 @@ impl<'a> Sampler<'a> {
     /// unconditional images of any class, both without repetition within a class of the step as long as there are
     /// enough, otherwise with.
     #[must_use]
-    pub fn batch(&self, step: u64, classes: &[usize], counts: Counts) -> Batch {
+    pub fn draw(&self, step: u64, classes: &[usize], counts: Counts) -> Drawn {
         let mut stream = Stream::new(self.seed, "data.positives", step);
         let positives = classes.iter().flat_map(|&class| {
             let images = self.data.of_class(class);
@@ -62,8 +71,14 @@ impl<'a> Sampler<'a> {
         let positives: Vec<usize> = positives.collect();
         let mut stream = Stream::new(self.seed, "data.unconditional", step);
         let everything = |_| draw(&mut stream, self.data.len(), counts.unconditional);
-        let unconditional: Vec<usize> = classes.iter().flat_map(everything).collect();
-        Batch { positives: self.data.images(&positives), unconditional: self.data.images(&unconditional) }
+        Drawn { positives, unconditional: classes.iter().flat_map(everything).collect() }
+    }
+
+    /// The numbers of the images that [`draw`](Self::draw) names.
+    #[must_use]
+    pub fn batch(&self, step: u64, classes: &[usize], counts: Counts) -> Batch {
+        let drawn = self.draw(step, classes, counts);
+        Batch { positives: self.data.images(&drawn.positives), unconditional: self.data.images(&drawn.unconditional) }
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::config::ConfigError;
 use crate::trainer::TrainError;
 
+use super::Change;
+
 /// An error of a run or its folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -17,6 +19,15 @@ pub enum RunError {
     /// Weights.
     #[error(transparent)]
     Model(#[from] drifting_models::Error),
+    /// A tensor operation.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// Optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] crate::optim::OptimError),
+    /// Images.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -34,19 +45,22 @@ pub enum RunError {
         problem: String,
     },
     /// The folder belongs to another run.
-    #[error(
-        "{}: was started with {key} = {before}, now it is {now}; use another folder, or the settings of {}/config.toml",
-        path.display(), path.display()
-    )]
+    #[error("{}", other_run(path, changes))]
     OtherRun {
         /// The run folder.
         path: PathBuf,
-        /// The setting that differs.
-        key: String,
-        /// Its value in the folder.
-        before: String,
-        /// Its value now.
-        now: String,
+        /// Everything that differs.
+        changes: Vec<Change>,
+    },
+    /// A step failed; nothing that was saved has changed.
+    #[error("step {step}: {source}; it saw {images}")]
+    Step {
+        /// The step, counted from 1.
+        step: u64,
+        /// The real images of the step.
+        images: String,
+        /// The cause.
+        source: Box<RunError>,
     },
     /// Another process trains in the folder.
     #[error("{}: another process is training in this folder", path.display())]
@@ -62,7 +76,25 @@ impl RunError {
         move |source| Self::Io { path, source }
     }
 
-    pub(super) fn file(path: &Path, problem: impl Into<String>) -> Self {
+    /// Settings that do not fit the data.
+    pub(crate) fn mismatch(key: &str, problem: String) -> Self {
+        Self::Config(ConfigError::Invalid { key: key.to_owned(), problem })
+    }
+
+    pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), problem: problem.into() }
     }
+}
+
+fn other_run(path: &Path, changes: &[Change]) -> String {
+    let list: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    let keys: Vec<_> = changes.iter().filter_map(|change| change.key.split_whitespace().next()).collect();
+    format!(
+        "{}: was started with other settings: {}; use another folder, the settings of {}/config.toml, or \
+         --allow-changed {}",
+        path.display(),
+        list.join("; "),
+        path.display(),
+        keys.join(",")
+    )
 }

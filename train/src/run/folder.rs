@@ -1,32 +1,20 @@
 //! The folder of one run.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use drifting_models::weights::write_bytes;
-use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
 
+use super::changes::{Change, changes, covers};
 use super::checkpoint::Checkpoint;
-use super::{RunError, samples};
-use crate::config::TrainConfig;
-use crate::data::Dataset;
-use crate::trainer::Trainer;
+use super::record::{RunJson, Start};
+use super::{Experiment, Facts, Launch, RunError};
+use crate::config::{ExperimentConfig, TrainConfig};
 
-/// Settings that may change when a run goes on: they do not change what the steps compute.
-const FREE: [&str; 4] = ["steps", "name", "output", "sampling"];
-
-/// Version, data and hashes of a run.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct RunJson {
-    tool_version: String,
-    seed: u64,
-    parameters: usize,
-    data_images: usize,
-    data_classes: Vec<String>,
-    data_sha256: String,
-}
+/// What `--allow-changed` calls the images of a run.
+const DATA: &str = "data";
+/// What it calls the weight files.
+const WEIGHTS: &str = "weights";
 
 /// A run folder; while it is open no other process can train in it.
 #[derive(Debug)]
@@ -37,11 +25,12 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Starts a run in `path`, or takes up the one that is there.
+    /// Starts a run, or takes up the one that is there.
     ///
     /// # Errors
-    /// A folder that was started with other settings or data, or in which another process trains.
-    pub fn create(path: &Path, config: &TrainConfig, data: &Dataset) -> Result<Self, RunError> {
+    /// A folder that was started with other settings, data or weight files, or in which another process trains.
+    pub(super) fn create(experiment: &dyn Experiment, launch: &Launch<'_>) -> Result<Self, RunError> {
+        let path = launch.folder;
         fs::create_dir_all(path.join("checkpoints")).map_err(RunError::io(path))?;
         fs::create_dir_all(path.join("samples")).map_err(RunError::io(path))?;
         let lock_path = path.join(".lock");
@@ -52,12 +41,16 @@ impl RunFolder {
             Err(TryLockError::Error(source)) => return Err(RunError::Io { path: lock_path, source }),
         }
         let folder = Self { path: path.to_owned(), _lock: Some(lock) };
-        let config_path = path.join("config.toml");
-        if config_path.exists() {
-            folder.check(config, data)?;
+        let (settings, facts) = (experiment.settings(), experiment.facts()?);
+        let toml = settings.to_toml()?;
+        let before = RunJson::read(&folder.run_json())?;
+        // Before its first checkpoint a run has nothing that other settings could contradict.
+        if folder.latest()?.is_some() {
+            folder.check(&toml, &facts, before.as_ref(), launch.allow_changed)?;
         }
-        write_bytes(&config_path, config.to_toml()?.as_bytes())?;
-        folder.write_run_json(config, data)?;
+        write_bytes(&folder.config_file(), toml.as_bytes())?;
+        let starts = before.map(|run| run.starts).unwrap_or_default();
+        RunJson::new(settings, facts, starts).write(&folder.run_json())?;
         Ok(folder)
     }
 
@@ -72,12 +65,32 @@ impl RunFolder {
         }
     }
 
-    /// The resolved settings of the run.
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved settings of a generator's run.
+    ///
+    /// # Errors
+    /// Settings that this version cannot read, or those of another experiment.
+    pub fn config(&self) -> Result<TrainConfig, RunError> {
+        match self.experiment()? {
+            ExperimentConfig::Generator(config) => Ok(*config),
+            other => {
+                let kind = other.settings().kind();
+                Err(RunError::file(&self.path, format!("is the run of a {kind}, expected that of a generator")))
+            }
+        }
+    }
+
+    /// The resolved settings of the run, whatever it trains.
     ///
     /// # Errors
     /// Settings that this version cannot read.
-    pub fn config(&self) -> Result<TrainConfig, RunError> {
-        Ok(TrainConfig::load(&self.path.join("config.toml"), &[])?)
+    pub fn experiment(&self) -> Result<ExperimentConfig, RunError> {
+        Ok(ExperimentConfig::load(&self.config_file(), &[])?)
     }
 
     /// The checkpoint that `latest` names; `None` before the first.
@@ -97,15 +110,26 @@ impl RunFolder {
         }
     }
 
+    /// The pictures in the order of their steps.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn pictures(&self) -> Result<Vec<PathBuf>, RunError> {
+        let samples = self.path.join("samples");
+        let entries = fs::read_dir(&samples).map_err(RunError::io(&samples))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut pictures: Vec<_> =
+            paths.filter(|path| path.extension().is_some_and(|extension| extension == "png")).collect();
+        pictures.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+        Ok(pictures)
+    }
+
     /// The sample grid of the last step that has one.
     ///
     /// # Errors
     /// A folder that cannot be read.
     pub fn newest_samples(&self) -> Result<Option<PathBuf>, RunError> {
-        let samples = self.path.join("samples");
-        let entries = fs::read_dir(&samples).map_err(RunError::io(&samples))?;
-        let pictures = entries.flatten().map(|entry| entry.path());
-        Ok(pictures.filter(|path| path.extension().is_some_and(|extension| extension == "png")).max())
+        Ok(self.pictures()?.pop())
     }
 
     /// The file of metrics.
@@ -114,22 +138,46 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
+    /// The file of measurements on held-out images.
+    #[must_use]
+    pub fn evaluations(&self) -> PathBuf {
+        self.path.join("evaluation.jsonl")
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    fn run_json(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
     fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
+    /// What `run.json` says.
+    pub(super) fn record(&self) -> Result<Option<RunJson>, RunError> {
+        RunJson::read(&self.run_json())
+    }
+
+    /// Adds a start to `run.json`, or completes the last one.
+    pub(super) fn write_start(&self, start: &Start, new: bool) -> Result<(), RunError> {
+        let Some(mut run) = self.record()? else { return Ok(()) };
+        if !new {
+            run.starts.pop();
+        }
+        run.starts.push(start.clone());
+        run.write(&self.run_json())
+    }
+
     /// Writes a checkpoint, then the pointer to it, then deletes the oldest ones.
-    pub(super) fn save(
-        &self,
-        trainer: &Trainer<'_>,
-        config: &TrainConfig,
-        data: &Dataset,
-    ) -> Result<PathBuf, RunError> {
-        let name = format!("step_{:06}", trainer.step_count());
+    pub(super) fn save(&self, experiment: &dyn Experiment) -> Result<PathBuf, RunError> {
+        let name = format!("step_{:06}", experiment.step_count());
         let path = self.checkpoints().join(&name);
-        Checkpoint::write(&path, trainer, config, data)?;
+        Checkpoint::write(&path, experiment)?;
         write_bytes(&self.path.join("latest"), format!("{name}\n").as_bytes())?;
-        self.prune(config.output.keep_checkpoints.max(1))?;
+        self.prune(experiment.settings().output().keep_checkpoints.max(1))?;
         Ok(path)
     }
 
@@ -147,79 +195,44 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes the sample grid of this step; `None` for latents, which are no pictures.
-    pub(super) fn write_samples(
-        &self,
-        trainer: &Trainer<'_>,
-        config: &TrainConfig,
-    ) -> Result<Option<PathBuf>, RunError> {
-        if !matches!(config.generator.image.channels, 1 | 3) {
-            return Ok(None);
-        }
-        let path = self.path.join("samples").join(format!("step_{:06}.png", trainer.step_count()));
-        let png = samples::grid(&trainer.averaged_generator()?, config)?;
+    /// Writes the picture of this step; `None` for what is no picture.
+    pub(super) fn write_samples(&self, experiment: &dyn Experiment) -> Result<Option<PathBuf>, RunError> {
+        let Some(png) = experiment.picture()? else { return Ok(None) };
+        let path = self.path.join("samples").join(format!("step_{:06}.png", experiment.step_count()));
         write_bytes(&path, &png)?;
         Ok(Some(path))
     }
 
-    fn write_run_json(&self, config: &TrainConfig, data: &Dataset) -> Result<(), RunError> {
-        let path = self.path.join("run.json");
-        let run = RunJson {
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: config.seed,
-            parameters: drifting_models::parameter_count(&config.generator)?,
-            data_images: data.len(),
-            data_classes: data.classes().to_vec(),
-            data_sha256: data.sha256().to_owned(),
-        };
-        let json = serde_json::to_string_pretty(&run).map_err(|error| RunError::file(&path, error.to_string()))?;
-        Ok(write_bytes(&path, format!("{json}\n").as_bytes())?)
-    }
-
-    /// Refuses settings and data that are not those the folder was started with.
-    fn check(&self, config: &TrainConfig, data: &Dataset) -> Result<(), RunError> {
-        let other = |key: &str, before: String, now: String| RunError::OtherRun {
-            path: self.path.clone(),
-            key: key.to_owned(),
-            before,
-            now,
-        };
-        let (before, now) = (flat(&self.config()?)?, flat(config)?);
-        for key in before.keys().chain(now.keys()) {
-            let (before, now) = (before.get(key), now.get(key));
-            if before != now && !FREE.contains(&key.split('.').next().unwrap_or_default()) {
-                let text = |value: Option<&String>| value.map_or_else(|| "its default".to_owned(), Clone::clone);
-                return Err(other(key, text(before), text(now)));
-            }
-        }
-        let path = self.path.join("run.json");
-        if let Ok(text) = fs::read_to_string(&path) {
-            let run: RunJson = serde_json::from_str(&text).map_err(|error| RunError::file(&path, error.to_string()))?;
-            if run.data_sha256 != data.sha256() {
-                return Err(other("the data's SHA-256", run.data_sha256, data.sha256().to_owned()));
+    /// Copies the averages of a checkpoint into the folder, under the names that other runs use.
+    pub(super) fn export(&self, experiment: &dyn Experiment, checkpoint: &Checkpoint) -> Result<(), RunError> {
+        for (decay, path) in checkpoint.averages()? {
+            if let Some(name) = experiment.export_name(decay) {
+                let bytes = fs::read(&path).map_err(RunError::io(&path))?;
+                write_bytes(&self.path.join(name), &bytes)?;
             }
         }
         Ok(())
     }
-}
 
-/// Settings as `section.key` and value.
-fn flat(config: &TrainConfig) -> Result<BTreeMap<String, String>, RunError> {
-    fn walk(prefix: &str, table: &Table, into: &mut BTreeMap<String, String>) {
-        for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            match value {
-                Value::Table(inner) => walk(&name, inner, into),
-                value => {
-                    into.insert(name, value.to_string());
-                }
+    /// Refuses settings, data and weight files that are not those the folder was started with.
+    fn check(&self, toml: &str, now: &Facts, before: Option<&RunJson>, allowed: &[String]) -> Result<(), RunError> {
+        let path = self.config_file();
+        let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
+        let mut found =
+            changes(&text, toml, allowed).map_err(|error| RunError::file(&path, error.to_string()))?;
+        if let Some(RunJson { facts: before, .. }) = before {
+            let change = |key: &str, before: &str, now: &str| {
+                let [before, now] = [before, now].map(ToOwned::to_owned);
+                Change { key: format!("{key} (SHA-256)"), before, now }
+            };
+            if before.data_sha256 != now.data_sha256 && !covers(allowed, DATA) {
+                found.push(change(DATA, &before.data_sha256, &now.data_sha256));
+            }
+            let files = before.weights.iter().filter_map(|(file, hash)| Some((file, hash, now.weights.get(file)?)));
+            for (file, before, now) in files.filter(|(_, before, now)| before != now && !covers(allowed, WEIGHTS)) {
+                found.push(change(&format!("{WEIGHTS} {file}"), before, now));
             }
         }
+        if found.is_empty() { Ok(()) } else { Err(RunError::OtherRun { path: self.path.clone(), changes: found }) }
     }
-    let text = config.to_toml()?;
-    let failed = |error: toml::de::Error| RunError::file(Path::new("config.toml"), error.to_string());
-    let table: Table = text.parse().map_err(failed)?;
-    let mut into = BTreeMap::new();
-    walk("", &table, &mut into);
-    Ok(into)
 }

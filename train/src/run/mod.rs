@@ -2,40 +2,72 @@
 //!
 //! ```text
 //! RUN/config.toml               the resolved settings
-//! RUN/run.json                  version, data and their hash
+//! RUN/run.json                  data, weights, and each start: program, machine, time
 //! RUN/metrics.jsonl             one line every few steps
-//! RUN/samples/step_000500.png   classes x alphas from fixed noise
+//! RUN/evaluation.jsonl          measurements on held-out images, where the experiment has them
+//! RUN/samples/step_000500.png   what was learned so far
 //! RUN/checkpoints/step_000500/  weights, averages, optimizer
 //! RUN/latest                    name of the last checkpoint, written last
+//! RUN/failure.json              numbers that were not finite: the step and its images
+//! RUN/RUN.md                    settings, curves, pictures; written when a run ends or stops
 //! ```
 //!
 //! The same call starts a run and continues it, bit for bit.
 
+mod changes;
+mod chart;
 mod checkpoint;
 mod error;
+mod experiment;
+mod failure;
 mod folder;
-mod metrics;
+mod generator;
+mod lines;
+mod model;
+mod record;
 mod samples;
+mod start;
+mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use checkpoint::{Checkpoint, ModelFile};
+pub use changes::Change;
+pub use checkpoint::Checkpoint;
 pub use error::RunError;
+pub use experiment::{Experiment, Facts, Report};
 pub use folder::RunFolder;
+pub use generator::GeneratorRun;
+pub(crate) use generator::provenance;
+pub use model::ModelFile;
+pub use record::Build;
 pub use samples::{encode_png, grid};
 
-use self::metrics::Metrics;
-use crate::config::TrainConfig;
-use crate::data::Dataset;
-use crate::trainer::{StepReport, Trainer};
+use self::lines::Lines;
+use self::record::{Machine, Start};
+use crate::config::{OutputSettings, RunSettings};
+
+/// One call of `drifting train`.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The run folder.
+    pub folder: &'a Path,
+    /// Settings and sections that may differ from those that the folder was started with.
+    pub allow_changed: &'a [String],
+    /// The program.
+    pub build: &'a Build,
+    /// The command line.
+    pub command: &'a [String],
+    /// Asks to stop after the step at hand.
+    pub stop: &'a AtomicBool,
+}
 
 /// Is told what a run does while it does it.
 pub trait Observer {
     /// The run starts at `step`, which is 0 unless it continues.
-    fn started(&mut self, step: u64, config: &TrainConfig);
+    fn started(&mut self, step: u64, settings: &dyn RunSettings);
     /// A step was taken.
-    fn stepped(&mut self, report: &StepReport);
+    fn stepped(&mut self, report: &Report);
     /// A file or folder was written.
     fn wrote(&mut self, path: &Path);
 }
@@ -51,51 +83,80 @@ pub struct Outcome {
     pub checkpoint: PathBuf,
 }
 
-/// Trains in `folder` until all steps are taken or `stop` is set; the step at hand is finished and saved then.
+/// Trains until all steps are taken or the launch's `stop` is set; the step at hand is finished and saved then.
 ///
 /// # Errors
 /// Settings that are not those the folder was started with, files that cannot be written, numbers that are not finite.
 /// What was saved before stays.
 pub fn train(
-    config: &TrainConfig,
-    data: &Dataset,
-    path: &Path,
+    experiment: &mut dyn Experiment,
+    launch: &Launch<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RunError> {
+    let folder = RunFolder::create(experiment, launch)?;
+    match folder.latest()? {
+        Some(checkpoint) => start::resume(experiment, &checkpoint)?,
+        None => start::begin(experiment)?,
+    }
+    let mut start = Start {
+        command: launch.command.to_vec(),
+        build: launch.build.clone(),
+        machine: Machine::here(),
+        started: record::now(),
+        from_step: experiment.step_count(),
+        ..Start::default()
+    };
+    folder.write_start(&start, true)?;
+    observer.started(experiment.step_count(), experiment.settings());
+    let result = steps(experiment, &folder, launch.stop, observer);
+    start.stopped = Some(record::now());
+    start.to_step = Some(experiment.step_count());
+    start.outcome = Some(match &result {
+        Ok(Outcome { finished: true, .. }) => "finished".to_owned(),
+        Ok(_) => "stopped".to_owned(),
+        Err(error) => error.to_string(),
+    });
+    folder.write_start(&start, false)?;
+    observer.wrote(&summary::write(&folder, experiment.settings())?);
+    result
+}
+
+/// The steps of a run and what is written between them.
+fn steps(
+    experiment: &mut dyn Experiment,
+    folder: &RunFolder,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
-    let folder = RunFolder::create(path, config, data)?;
-    let mut trainer = Trainer::new(config, data)?;
-    if let Some(checkpoint) = folder.latest()? {
-        checkpoint.restore(&mut trainer, config)?;
-    }
-    let start = trainer.step_count();
-    let mut metrics = Metrics::open(&folder.metrics(), start)?;
-    observer.started(start, config);
-    let output = config.output;
     let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
-    let mut saved = folder.latest()?.filter(|_| start > 0).map(|checkpoint| checkpoint.path().to_owned());
-    while trainer.step_count() < config.steps && !stop.load(Ordering::Relaxed) {
-        let report = trainer.step()?;
-        let (step, last) = (report.step, report.step == config.steps);
-        if last || due(output.metrics_every.max(1), step) {
-            metrics.write(&report, config)?;
+    let (total, images) = (experiment.settings().steps(), experiment.settings().images_per_step());
+    let OutputSettings { metrics_every, samples_every, checkpoint_every, .. } = *experiment.settings().output();
+    let mut metrics = Lines::open(&folder.metrics(), experiment.step_count())?;
+    let mut evaluations = Lines::open(&folder.evaluations(), experiment.step_count())?;
+    while experiment.step_count() < total && !stop.load(Ordering::Relaxed) {
+        let report = experiment.step().map_err(|error| failure::explain(error, experiment, folder))?;
+        let (step, last) = (report.step, report.step == total);
+        if last || due(metrics_every.max(1), step) {
+            metrics.write(step, &lines::metrics(&report, images))?;
         }
         observer.stepped(&report);
-        if last || due(output.samples_every, step) {
-            folder.write_samples(&trainer, config)?.inspect(|path| observer.wrote(path));
+        if let Some(found) = experiment.evaluate(last)? {
+            evaluations.write(step, &found)?;
         }
-        if last || due(output.checkpoint_every, step) || stop.load(Ordering::Relaxed) {
-            let path = folder.save(&trainer, config, data)?;
-            observer.wrote(&path);
-            saved = Some(path);
+        if last || due(samples_every, step) {
+            folder.write_samples(experiment)?.inspect(|path| observer.wrote(path));
+        }
+        if last || due(checkpoint_every, step) || stop.load(Ordering::Relaxed) {
+            observer.wrote(&folder.save(experiment)?);
         }
     }
-    let checkpoint = match saved {
-        Some(path) => path,
-        None => folder.save(&trainer, config, data)?,
+    let checkpoint = match folder.latest()? {
+        Some(checkpoint) => checkpoint,
+        None => Checkpoint::at(folder.save(experiment)?),
     };
-    let step = trainer.step_count();
-    Ok(Outcome { step, finished: step >= config.steps, checkpoint })
+    folder.export(experiment, &checkpoint)?;
+    let step = experiment.step_count();
+    Ok(Outcome { step, finished: step >= total, checkpoint: checkpoint.path().to_owned() })
 }
 
 #[cfg(test)]

@@ -1,0 +1,136 @@
+//! Sizes of a convolution, and which pixels a patch is made of.
+
+use std::ops::Range;
+
+use candle_core::{Result, bail};
+
+use super::Conv;
+
+/// Sizes of a convolution. All are at least 1 but the batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub(super) batch: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+    pub(super) kernel: usize,
+    pub(super) outputs: usize,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
+    pub(super) conv: Conv,
+}
+
+impl Geometry {
+    pub(super) fn new(
+        (batch, height, width, channels): (usize, usize, usize, usize),
+        (kernel, columns, inputs, outputs): (usize, usize, usize, usize),
+        conv: Conv,
+    ) -> Result<Self> {
+        let Conv { stride, padding, groups } = conv;
+        let depthwise = groups == channels && outputs == channels;
+        if groups != 1 && !depthwise {
+            bail!("conv2d: {groups} groups of {channels} channels to {outputs}; only 1 group or a group a channel");
+        }
+        if inputs * groups != channels || kernel != columns {
+            bail!("conv2d of {channels} channels in {groups} groups: weight {:?}", [kernel, columns, inputs, outputs]);
+        }
+        let (rows, columns) = (height + padding.top + padding.bottom, width + padding.left + padding.right);
+        if [height, width, channels, kernel, outputs, stride].contains(&0) || rows < kernel || columns < kernel {
+            bail!("conv2d of {height}x{width}x{channels}, padded {padding:?}: kernel {kernel} of stride {stride}");
+        }
+        let (out_height, out_width) = ((rows - kernel) / stride + 1, (columns - kernel) / stride + 1);
+        Ok(Self { batch, height, width, channels, kernel, outputs, out_height, out_width, conv })
+    }
+
+    /// Whether every channel is convolved by itself (with one channel, dense and depthwise are the same).
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.conv.groups > 1
+    }
+
+    /// Whether a patch is a pixel.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.conv.stride == 1 && self.conv.padding == 0.into()
+    }
+
+    /// Numbers in a row of an image.
+    pub(super) fn row(&self) -> usize {
+        self.width * self.channels
+    }
+
+    /// Numbers in an image.
+    pub(super) fn image(&self) -> usize {
+        self.height * self.row()
+    }
+
+    /// Numbers in a row of the result.
+    pub(super) fn out_row(&self) -> usize {
+        self.out_width * self.outputs
+    }
+
+    /// Rows of the results of all images together.
+    pub(super) fn out_rows(&self) -> usize {
+        self.batch * self.out_height
+    }
+
+    /// Numbers in a patch of a dense convolution.
+    pub(super) fn patch(&self) -> usize {
+        self.kernel * self.kernel * self.channels
+    }
+
+    /// The input row under row `tap` of the kernel at output row `y`; none in the padding.
+    #[inline(always)]
+    pub(super) fn input_row(&self, y: usize, tap: usize) -> Option<usize> {
+        (y * self.conv.stride + tap).checked_sub(self.conv.padding.top).filter(|row| *row < self.height)
+    }
+
+    /// The columns of the kernel that are over the image at output column `x`, and the input column under the first.
+    #[inline(always)]
+    pub(super) fn taps(&self, x: usize) -> (Range<usize>, usize) {
+        let (at, left) = (x * self.conv.stride, self.conv.padding.left);
+        let first = left.saturating_sub(at).min(self.kernel);
+        let end = (self.width + left).saturating_sub(at).min(self.kernel);
+        // The minimum is for patches that are all padding: their first pixel is beside the image.
+        (first..end.max(first), (at + first).saturating_sub(left).min(self.width))
+    }
+
+    /// Writes the patches of the output rows `rows` (counted through all images) to `patches`,
+    /// `[rows, out_width, kernel, kernel, channels]`.
+    pub(super) fn gather(&self, x: &[f32], rows: Range<usize>, patches: &mut [f32]) {
+        let (c, line) = (self.channels, self.kernel * self.channels);
+        for (row, patches) in rows.zip(patches.chunks_exact_mut(self.out_width * self.patch())) {
+            let (image, y) = (&x[row / self.out_height * self.image()..][..self.image()], row % self.out_height);
+            for tap in 0..self.kernel {
+                let input = self.input_row(y, tap).map(|row| &image[row * self.row()..][..self.row()]);
+                for (x, patch) in patches.chunks_exact_mut(self.patch()).enumerate() {
+                    let to = &mut patch[tap * line..][..line];
+                    let Some(input) = input else {
+                        to.fill(0.0);
+                        continue;
+                    };
+                    let (taps, from) = self.taps(x);
+                    to[..taps.start * c].fill(0.0);
+                    to[taps.end * c..].fill(0.0);
+                    to[taps.start * c..taps.end * c].copy_from_slice(&input[from * c..][..taps.len() * c]);
+                }
+            }
+        }
+    }
+
+    /// Adds the patches of output rows `rows` of one image to the pixels that they were made of; the counterpart of
+    /// [`gather`](Self::gather).
+    #[inline(always)]
+    pub(super) fn scatter(&self, patches: &[f32], rows: Range<usize>, image: &mut [f32]) {
+        let (c, line) = (self.channels, self.kernel * self.channels);
+        for (y, patches) in rows.zip(patches.chunks_exact(self.out_width * self.patch())) {
+            for tap in 0..self.kernel {
+                let Some(row) = self.input_row(y, tap) else { continue };
+                let to = &mut image[row * self.row()..][..self.row()];
+                for (x, patch) in patches.chunks_exact(self.patch()).enumerate() {
+                    let (taps, at) = self.taps(x);
+                    let from = &patch[tap * line + taps.start * c..tap * line + taps.end * c];
+                    to[at * c..][..from.len()].iter_mut().zip(from).for_each(|(sum, value)| *sum += value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! An experiment file: its sections tell what is trained.
+
+use std::path::Path;
+
+use toml::Table;
+
+use super::load::{parse, table};
+use super::{ConfigError, MaeTrainConfig, Override, RunSettings, TrainConfig};
+
+/// The settings of an experiment, whatever it trains.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExperimentConfig {
+    /// A generator: the file has a section `[generator]`.
+    Generator(Box<TrainConfig>),
+    /// A masked autoencoder: the file has a section `[mae]`.
+    Mae(Box<MaeTrainConfig>),
+}
+
+impl ExperimentConfig {
+    /// Reads a file, applies the overrides in their order and checks the result.
+    ///
+    /// # Errors
+    /// Names the file, key or flag and what would be right.
+    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// As [`ExperimentConfig::load`] from text; `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// Names the key or flag and what would be right.
+    pub fn parse(text: &str, origin: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let sections: Table = table(text, origin, overrides)?;
+        let found = Self::KINDS.iter().filter(|(section, _)| sections.contains_key(*section));
+        match found.collect::<Vec<_>>().as_slice() {
+            [(_, read)] => read(text, origin, overrides),
+            found => {
+                let names = |kinds: &[&(&str, Reader)]| {
+                    kinds.iter().map(|(section, _)| format!("[{section}]")).collect::<Vec<_>>().join(", ")
+                };
+                let all = names(&Self::KINDS.iter().collect::<Vec<_>>());
+                let has = if found.is_empty() { "none".to_owned() } else { names(found) };
+                let problem = format!("one of the sections {all} says what is trained; the file has {has}");
+                Err(ConfigError::Parse { origin: origin.to_owned(), problem })
+            }
+        }
+    }
+
+    /// The section that tells each kind, and how it is read.
+    const KINDS: [(&'static str, Reader); 2] = [("generator", generator), ("mae", mae)];
+
+    /// What every kind of experiment has in common.
+    #[must_use]
+    pub fn settings(&self) -> &dyn RunSettings {
+        match self {
+            Self::Generator(config) => config.as_ref(),
+            Self::Mae(config) => config.as_ref(),
+        }
+    }
+}
+
+/// Reads one kind of settings: text, what errors call it, overrides.
+type Reader = fn(&str, &str, &[Override]) -> Result<ExperimentConfig, ConfigError>;
+
+fn generator(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentConfig, ConfigError> {
+    Ok(ExperimentConfig::Generator(Box::new(TrainConfig::parse(text, origin, overrides)?)))
+}
+
+fn mae(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentConfig, ConfigError> {
+    let config: MaeTrainConfig = parse(text, origin, overrides)?;
+    config.validate()?;
+    Ok(ExperimentConfig::Mae(Box::new(config)))
+}

@@ -1,0 +1,124 @@
+//! A generator as the experiment of a run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use drifting_models::nn::Params;
+use drifting_spec::{Manifest, Provenance};
+use serde_json::{Map, Value, json};
+
+use super::checkpoint::MANIFEST_ENTRY;
+use super::{Experiment, Facts, Report, RunError, samples};
+use crate::config::{RunSettings, TrainConfig};
+use crate::data::Dataset;
+use crate::optim::Ema;
+use crate::trainer::{StepReport, Trainer};
+
+/// A generator in training.
+#[derive(Debug)]
+pub struct GeneratorRun<'a> {
+    config: &'a TrainConfig,
+    data: Arc<Dataset>,
+    trainer: Trainer<'a>,
+}
+
+impl<'a> GeneratorRun<'a> {
+    /// Step 0 of a run on `data`.
+    ///
+    /// # Errors
+    /// Settings that contradict themselves or the data.
+    pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
+        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, data)? })
+    }
+
+    fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
+        let mut metrics = Map::new();
+        metrics.insert("gradient_norm".into(), json!(report.gradient_norm));
+        metrics.insert("lr".into(), json!(report.lr));
+        metrics.insert("alpha".into(), json!(report.alpha));
+        // Flat by construction: no measure of progress.
+        metrics.insert("loss".into(), json!(report.loss));
+        metrics.insert("keys".into(), serde_json::to_value(&report.keys)?);
+        Ok(metrics)
+    }
+}
+
+/// Names of feature keys that a status line has room for.
+const STATUS_KEYS: usize = 5;
+
+impl Experiment for GeneratorRun<'_> {
+    fn settings(&self) -> &dyn RunSettings {
+        self.config
+    }
+
+    fn facts(&self) -> Result<Facts, RunError> {
+        Ok(Facts {
+            parameters: self.trainer.generator().params().elements(),
+            data_images: self.data.len(),
+            data_classes: self.data.classes().to_vec(),
+            data_sha256: self.data.sha256().to_owned(),
+            weights: BTreeMap::new(),
+        })
+    }
+
+    fn step_count(&self) -> u64 {
+        self.trainer.step_count()
+    }
+
+    fn step(&mut self) -> Result<Report, RunError> {
+        let report = self.trainer.step()?;
+        let keys = report.keys.iter().take(STATUS_KEYS);
+        let distance: Vec<_> = keys.map(|(key, found)| format!("{key} {:.2}", found.scale)).collect();
+        let status = format!("gradient {:.2}, distance {}", report.gradient_norm, distance.join(" "));
+        let metrics = Self::metrics(&report).map_err(|error| RunError::file("metrics".as_ref(), error.to_string()))?;
+        let StepReport { step, wall, data_wait, .. } = report;
+        Ok(Report { step, wall, data_wait, metrics, status })
+    }
+
+    fn batch_ids(&self) -> &[u64] {
+        &[]
+    }
+
+    fn params(&self) -> &Params {
+        self.trainer.generator().params()
+    }
+
+    fn averages(&self) -> &[Ema] {
+        self.trainer.averages()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>, RunError> {
+        Ok(self.trainer.optimizer_state()?)
+    }
+
+    fn restore(
+        &mut self,
+        weights: BTreeMap<String, Tensor>,
+        state: &BTreeMap<String, Tensor>,
+    ) -> Result<(), RunError> {
+        Ok(self.trainer.restore(weights, state)?)
+    }
+
+    fn describe(&self, decay: Option<f64>) -> Result<BTreeMap<String, String>, RunError> {
+        let config = self.config;
+        let provenance = provenance(self.step_count(), decay);
+        let manifest = Manifest::new(config.name.clone(), config.generator.clone(), config.alpha_range());
+        let manifest = Manifest { classes: self.data.classes().to_vec(), provenance, ..manifest };
+        let json = manifest.to_json().map_err(|error| RunError::file("model".as_ref(), error.to_string()))?;
+        Ok(BTreeMap::from([(MANIFEST_ENTRY.to_owned(), json)]))
+    }
+
+    fn picture(&self) -> Result<Option<Vec<u8>>, RunError> {
+        match self.config.generator.image.channels {
+            1 | 3 => samples::grid(&self.trainer.averaged_generator()?, self.config).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Where weights come from; the hash is that of the file and filled in by who reads it.
+pub(crate) fn provenance(step: u64, ema_decay: Option<f64>) -> Provenance {
+    let tool_version = env!("CARGO_PKG_VERSION").to_owned();
+    Provenance { step, ema_decay, weights_sha256: String::new(), tool_version }
+}
