@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, RunSettings, TrainConfig};
 use drifting_train::data::{DataSource, Dataset, DirectBatches};
 use drifting_train::mae::MaeRun;
-use drifting_train::run::{self, Experiment, GeneratorRun, Launch};
+use drifting_train::run::{self, Experiment, GeneratorRun, Launch, RunError};
+use drifting_train::toy::{Ablations, ToyConfig, ToyTrainer, run_ablations};
 
 use crate::build::{build, command};
 use crate::progress::Progress;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match ExperimentConfig::load(&args.config, &args.set)? {
         ExperimentConfig::Generator(config) => generator(args, *config),
         ExperimentConfig::Mae(config) => mae(args, *config),
+        ExperimentConfig::Toy(config) => toy(args, *config),
     }
 }
 
@@ -75,6 +77,24 @@ fn mae(args: &Args, mut config: MaeTrainConfig) -> Result<ExitCode> {
     train(args, &mut MaeRun::new(&config, batches, held_out.as_ref())?)
 }
 
+fn toy(args: &Args, mut config: ToyConfig) -> Result<ExitCode> {
+    config.steps = args.steps.unwrap_or(config.steps);
+    eprintln!("{}", toy_plan(&config));
+    if config.ablations.is_empty() || args.dry_run {
+        return train(args, &mut ToyTrainer::new(config)?);
+    }
+    match launched(args, &config.name, |launch| run_ablations(&config, launch, &mut Progress::new()))? {
+        Ablations::Finished { table, picture } => {
+            eprintln!("done: {}, {}", table.display(), picture.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Ablations::Stopped => {
+            eprintln!("stopped; the same command goes on");
+            Ok(ExitCode::from(STOPPED))
+        }
+    }
+}
+
 /// What the command line says in place of the configuration.
 fn replace(args: &Args, steps: &mut u64, data: &mut DataSource) {
     *steps = args.steps.unwrap_or(*steps);
@@ -89,16 +109,7 @@ fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (name, steps) = (experiment.settings().name().to_owned(), experiment.settings().steps());
-    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let (stop, build, command) = (stop_on_signal()?, build(), command());
-    let launch = Launch {
-        folder: &folder,
-        allow_changed: &args.allow_changed,
-        build: &build,
-        command: &command,
-        stop: &stop,
-    };
-    let outcome = run::train(experiment, &launch, &mut Progress::new())?;
+    let outcome = launched(args, &name, |launch| run::train(experiment, launch, &mut Progress::new()))?;
     let checkpoint = outcome.checkpoint.display();
     if outcome.finished {
         eprintln!("done: {} steps, {checkpoint}", outcome.step);
@@ -106,6 +117,15 @@ fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     }
     eprintln!("stopped after step {} of {steps}, saved {checkpoint}; the same command goes on", outcome.step);
     Ok(ExitCode::from(STOPPED))
+}
+
+/// Calls `train` with all that the command line says about a run.
+fn launched<T>(args: &Args, name: &str, train: impl FnOnce(&Launch<'_>) -> Result<T, RunError>) -> Result<T> {
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let (stop, build, command) = (stop_on_signal()?, build(), command());
+    let launch =
+        Launch { folder: &folder, allow_changed: &args.allow_changed, build: &build, command: &command, stop: &stop };
+    Ok(train(&launch)?)
 }
 
 /// Reads the images of a run and reports what was left out.
@@ -159,6 +179,26 @@ fn mae_plan(config: &MaeTrainConfig, held_out: Option<&Dataset>) -> Result<Strin
         config.finetune.steps.min(config.steps),
         100.0 * config.masking.ratio,
     ))
+}
+
+/// What a toy run will do, in a few lines.
+fn toy_plan(config: &ToyConfig) -> String {
+    let (toy, network) = (&config.toy, config.toy.network);
+    let runs = match config.ablations.len() {
+        0 => String::new(),
+        runs => format!("{runs} runs of "),
+    };
+    format!(
+        "{}: points in the plane, network {} -> {} x {} -> 2\n{runs}{} steps of {} points towards {}, temperatures {:?}",
+        config.name,
+        network.noise,
+        network.hidden,
+        network.depth,
+        config.steps,
+        toy.generated,
+        toy.positives,
+        config.drift.temperatures,
+    )
 }
 
 /// A flag that Ctrl-C and SIGTERM set; a second signal ends the process at once.

@@ -111,7 +111,7 @@ impl TrainConfig {
 }
 
 /// Settings as TOML, every default written out.
-pub(super) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
+pub(crate) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
     toml::to_string_pretty(settings)
         .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
 }

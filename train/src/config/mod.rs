@@ -10,6 +10,7 @@ use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
+pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
 pub use settings::RunSettings;

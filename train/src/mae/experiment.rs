@@ -97,11 +97,7 @@ impl Experiment for MaeRun<'_> {
         Ok(self.trainer.learner.state(self.params())?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         self.trainer.restore(weights, state)
     }
 

@@ -92,11 +92,7 @@ impl Experiment for GeneratorRun<'_> {
         Ok(self.trainer.optimizer_state()?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         Ok(self.trainer.restore(weights, state)?)
     }
 

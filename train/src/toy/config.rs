@@ -49,6 +49,9 @@ pub struct ToySettings {
     /// Points that pictures and metrics are made of.
     #[serde(default = "evaluated")]
     pub evaluated: usize,
+    /// Steps between measurements; 0 for none but the last.
+    #[serde(default = "evaluate_every")]
+    pub evaluate_every: u64,
     /// Where the generated points are at the start; without it, where the fresh network puts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartCloud>,
@@ -89,6 +92,10 @@ fn evaluated() -> usize {
     2048
 }
 
+fn evaluate_every() -> u64 {
+    100
+}
+
 fn one() -> f32 {
     1.0
 }
@@ -103,7 +110,7 @@ impl ToyConfig {
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.optimizer.adamw.validate().map_err(|error| ConfigError::Section(format!("optimizer.adamw: {error}")))?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
-        let ToySettings { generated, positives, evaluated, network, start, target } = &self.toy;
+        let ToySettings { generated, positives, evaluated, network, start, target, .. } = &self.toy;
         for (key, value, least) in [
             ("toy.generated", *generated, 2),
             ("toy.positives", *positives, 1),

@@ -8,13 +8,14 @@
 mod ablation;
 mod canvas;
 mod config;
+mod experiment;
 mod metrics;
 mod network;
 mod picture;
 mod target;
 mod trainer;
 
-pub use ablation::{AblationResult, panels, table};
+pub use ablation::{Ablations, run_ablations};
 pub use config::{Ablation, StartCloud, ToyConfig, ToySettings};
 pub use metrics::{ModeMetrics, ToyMetrics};
 pub use network::{Activation, Mlp, MlpConfig};

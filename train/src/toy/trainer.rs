@@ -14,7 +14,7 @@ use crate::optim::{Learner, Learning};
 use crate::trainer::TrainError;
 
 /// Side of a panel in pixels.
-const SIDE: usize = 360;
+const SIDE: usize = 300;
 
 /// What one step found.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,8 @@ pub struct ToyTrainer {
     config: ToyConfig,
     network: Mlp,
     learner: Learner,
+    /// The points of step 0.
+    origin: Vec<f32>,
 }
 
 impl ToyTrainer {
@@ -53,7 +55,8 @@ impl ToyTrainer {
         let (adamw, clip) = (config.optimizer.adamw, config.optimizer.clip);
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &[] };
         let learner = Learner::new(learning, network.params())?;
-        Ok(Self { config, network, learner })
+        let origin = points(&config, &network)?;
+        Ok(Self { config, network, learner, origin })
     }
 
     /// The settings.
@@ -109,8 +112,7 @@ impl ToyTrainer {
     /// # Errors
     /// Only those of tensor operations.
     pub fn samples(&self) -> Result<Vec<f32>, TrainError> {
-        let points = self.network.forward(noise(&self.config, "toy.evaluated", 0, self.config.toy.evaluated))?;
-        Ok(points.flatten_all()?.to_vec1()?)
+        points(&self.config, &self.network)
     }
 
     /// As many points of the target, `[evaluated, 2]`.
@@ -128,7 +130,15 @@ impl ToyTrainer {
         Ok(ToyMetrics::of(&self.samples()?, &self.data(), &self.config.toy.target))
     }
 
-    /// A PNG: the points over the data, and the drift beside them; `None` for an empty picture.
+    /// Measures other points of the target against it, to compare with.
+    #[must_use]
+    pub fn reference(&self) -> ToyMetrics {
+        let (mut stream, toy) = (Stream::new(self.config.seed, "toy.reference", 0), &self.config.toy);
+        ToyMetrics::of(&toy.target.draw(&mut stream, toy.evaluated), &self.data(), &toy.target)
+    }
+
+    /// A PNG of three panels: the points of step 0 over the data, those of now, and the drift around them; `None` for an
+    /// empty picture.
     ///
     /// # Errors
     /// Points that are not finite.
@@ -136,9 +146,10 @@ impl ToyTrainer {
         let (data, samples, extent) = (self.data(), self.samples()?, self.extent());
         let failed = |source: DriftError| TrainError::Objective { step: self.step_count(), source: source.into() };
         let arrows = picture::arrows(&samples, &data, &self.config.drift, extent).map_err(failed)?;
-        let scatter = Panel { data: data.clone(), samples: samples.clone(), arrows: Vec::new() };
+        let before = Panel { data: data.clone(), samples: self.origin.clone(), arrows: Vec::new() };
+        let now = Panel { data, samples: samples.clone(), arrows: Vec::new() };
         let field = Panel { data: Vec::new(), samples, arrows };
-        Ok(picture::draw(&[scatter, field], 2, SIDE, extent))
+        Ok(picture::draw(&[before, now, field], 3, SIDE, extent))
     }
 
     /// Half the side of the square that pictures show.
@@ -170,6 +181,12 @@ impl ToyTrainer {
         self.network = network;
         Ok(())
     }
+}
+
+/// The points that the network makes of the noise of pictures and metrics.
+fn points(config: &ToyConfig, network: &Mlp) -> Result<Vec<f32>, TrainError> {
+    let points = network.forward(noise(config, "toy.evaluated", 0, config.toy.evaluated))?;
+    Ok(points.flatten_all()?.to_vec1()?)
 }
 
 /// Noise `[count, noise]`.
