@@ -28,6 +28,12 @@ pub enum Error {
         /// Tensor name.
         name: String,
     },
+    /// A tree of parameters is not the network's.
+    #[error("weights: {problem}")]
+    Tree {
+        /// What is wrong with it, by path.
+        problem: String,
+    },
     /// A parameter has another shape.
     #[error("weights: tensor {name} has shape {found:?}, expected {expected:?}")]
     Shape {

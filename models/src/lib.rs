@@ -9,4 +9,4 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use generator::{Generator, parameter_count};
-pub use mae::{FeatureMap, INPUT_MAP, Mae, Reconstruction, mae_map_shapes, mae_parameter_count};
+pub use mae::{FeatureMap, INPUT_MAP, Mae, MaeFlops, Reconstruction, mae_flops, mae_map_shapes, mae_parameter_count};

@@ -5,10 +5,9 @@ use drifting_spec::MaeConfig;
 
 use super::encoder::Encoded;
 use super::layers::{ConvNorm, Norm, Shape};
-use super::standin::resize_bilinear;
 use crate::Result;
 use crate::nn::{Builder, Init};
-use crate::ops::{Conv, conv2d};
+use crate::ops::{Conv, conv2d, resize_bilinear};
 
 /// Bridge, up blocks and the head that writes the patched image.
 #[derive(Clone, Debug)]

@@ -3,13 +3,9 @@
 use candle_core::Tensor;
 use drifting_spec::MaeConfig;
 
-use super::standin::{GroupNorm, group_norm};
 use crate::Result;
 use crate::nn::{Builder, Init};
-use crate::ops::{Conv, conv2d};
-
-/// Added to the variance of a group before the root.
-const EPSILON: f32 = 1e-6;
+use crate::ops::{Conv, EPSILON, GroupNorm, conv2d, group_norm};
 
 /// Side, stride and channels of a convolution; the padding keeps the map's side, divided by the stride and rounded up.
 #[derive(Clone, Copy, Debug)]

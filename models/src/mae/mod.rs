@@ -19,20 +19,24 @@
 //! A block's `conv1`, `gn1`, `conv2`, `gn2` are its body, `proj_conv` and `proj_gn` its skip where the shape changes.
 //! Convolution weights are `[side, side, in, out]` and named `weight`; a norm's `weight` and `bias` are `[channels]`;
 //! `fc.weight` is `[classes, 8C]`. The names are those of the official release with dots (method section 20), which
-//! the import relies on.
+//! [`import_mae`](crate::weights::import_mae)
+//! relies on.
 
 mod block;
+mod cost;
 mod decoder;
 mod encoder;
 mod layers;
 mod patches;
-mod standin;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use drifting_spec::MaeConfig;
 
+pub use self::cost::{MaeFlops, mae_flops};
 use self::decoder::Decoder;
 use self::encoder::Encoder;
 use crate::Result;
@@ -83,6 +87,13 @@ pub fn mae_parameter_count(config: &MaeConfig) -> Result<usize> {
     let builder = Builder::counting();
     Mae::build(config.clone(), builder.clone())?;
     Ok(builder.elements())
+}
+
+/// Names and shapes of all parameters of a masked autoencoder, without building it.
+pub(crate) fn mae_parameter_shapes(config: &MaeConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+    let builder = Builder::counting();
+    Mae::build(config.clone(), builder.clone())?;
+    Ok(builder.shapes())
 }
 
 impl Mae {

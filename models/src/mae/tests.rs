@@ -94,7 +94,7 @@ fn gradients_are_slopes() {
         let x = (input.as_tensor() + (&direction * step).unwrap()).unwrap();
         f64::from(value(&x).to_scalar::<f32>().unwrap())
     };
-    let expected = (at(1e-3) - at(-1e-3)) / 2e-3;
+    let expected = (at(2e-4) - at(-2e-4)) / 4e-4;
     let found = (gradient * direction).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
     assert!((f64::from(found) - expected).abs() < 2e-2 * expected.abs().max(0.1), "{found} {expected}");
 }
@@ -147,4 +147,24 @@ fn wrong_shapes_are_refused() {
     assert!(mae.encode(&transposed).unwrap_err().to_string().contains("expected [2, 2, 9, 12]"));
     let error = mae.reconstruct(&images(&config, 2), &mask(&config, 1)).unwrap_err();
     assert!(error.to_string().contains("mask of shape [1, 9, 12]"));
+}
+
+#[test]
+fn parts_have_their_published_sizes() {
+    let millions = |name: &str, part: &str| {
+        let shapes = mae_parameter_shapes(&MaeConfig::published(name).unwrap()).unwrap();
+        assert_eq!(shapes.len(), 155);
+        let sizes = shapes.iter().filter(|(name, _)| name.starts_with(part));
+        sizes.map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>() as f64 / 1e6
+    };
+    for (name, part, expected, digit) in [
+        ("mae_latent_256", "encoder.", 340.22, 0.01),
+        ("mae_latent_256", "decoder.", 89.09, 0.01),
+        ("mae_latent_256", "fc.", 2.05, 0.01),
+        ("mae_latent_640", "encoder.", 2126.0, 0.1),
+        ("mae_latent_640", "decoder.", 556.7, 0.1),
+    ] {
+        let found = millions(name, part);
+        assert!((found - expected).abs() <= 0.5001 * digit, "{name} {part}: {found}");
+    }
 }

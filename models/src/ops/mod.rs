@@ -9,10 +9,14 @@ mod block;
 mod conv;
 mod embedding;
 mod gate;
+mod group_norm;
+mod inner;
+mod layer_norm;
 mod linear;
 pub mod matmul;
 mod norm;
 mod positions;
+mod resize;
 pub mod simd;
 mod storage;
 mod swiglu;
@@ -24,9 +28,13 @@ pub use block::{BlockSettings, BlockSizes, block};
 pub use conv::{Conv, Padding, conv2d};
 pub use embedding::sum_of_rows;
 pub use gate::gated_add;
+pub use group_norm::{GroupNorm, group_norm};
+pub use inner::inner;
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use norm::{Modulation, norm};
 pub use positions::{Rotation, sine_cosine};
+pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
 pub use swiglu::swiglu;
 
 /// Added to mean squares and variances before the root (method of the official code).

@@ -1,7 +1,13 @@
-//! Weight files: our safetensors, and the import of published artefacts.
+//! Weights: our safetensors files, the import of published artefacts, and the rule of the golden data.
 
 mod file;
 mod import;
+mod mae;
+mod rule;
 
 pub use file::{WeightFile, read, write, write_bytes};
-pub use import::{ImportedGenerator, import_generator};
+pub use import::{
+    Imported, ImportedGenerator, ImportedMae, ImportedNetwork, import, import_generator, import_mae, mae_from_tree,
+};
+pub use mae::MaeFile;
+pub use rule::by_rule;

@@ -1,15 +1,24 @@
 //! The description beside a published tree.
 
-use drifting_spec::{GeneratorConfig, ImageShape, QkNorm, Rope};
+use drifting_spec::{GeneratorConfig, ImageShape, MaeConfig, QkNorm, Rope};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::mae;
 
 /// What we need of `metadata.json`.
 #[derive(Debug)]
 pub(super) struct Metadata {
     pub(super) step: u64,
     pub(super) ema_decay: Option<f64>,
-    pub(super) config: GeneratorConfig,
+    pub(super) config: Config,
+}
+
+/// The architecture, by kind.
+#[derive(Debug, PartialEq)]
+pub(super) enum Config {
+    Generator(GeneratorConfig),
+    Mae(MaeConfig),
 }
 
 #[derive(Deserialize)]
@@ -59,18 +68,24 @@ impl Metadata {
         if format != "flax.msgpack" {
             return Err(format!("format is {format}, expected flax.msgpack"));
         }
-        if kind != "gen" {
-            return Err(format!("kind is {kind}; a generator's is gen"));
-        }
-        let model: ModelConfig =
-            serde_json::from_value(model_config).map_err(|error| format!("model_config: {error}"))?;
-        let config = model.config().map_err(|problem| format!("model_config: {problem}"))?;
-        config.validate().map_err(|error| format!("model_config: {error}"))?;
+        let config = match kind.as_str() {
+            "gen" => ModelConfig::parse(model_config).map(Config::Generator),
+            "mae" => mae::config(model_config).map(Config::Mae),
+            _ => return Err(format!("kind is {kind}; gen (a generator) and mae (a masked autoencoder) are known")),
+        };
+        let config = config.map_err(|problem| format!("model_config: {problem}"))?;
         Ok(Self { step, ema_decay, config })
     }
 }
 
 impl ModelConfig {
+    fn parse(model: Value) -> Result<GeneratorConfig, String> {
+        let model: Self = serde_json::from_value(model).map_err(|error| error.to_string())?;
+        let config = model.config()?;
+        config.validate().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
     fn config(&self) -> Result<GeneratorConfig, String> {
         let hidden = self.hidden_size;
         if self.cond_dim != hidden {
@@ -135,19 +150,22 @@ mod tests {
         Metadata::parse(&serde_json::to_vec(metadata).unwrap())
     }
 
-    fn with(key: &str, value: Value) -> Result<Metadata, String> {
+    fn with(key: &str, value: Value) -> Result<GeneratorConfig, String> {
         let mut metadata = published();
         metadata["model_config"][key] = value;
-        parse(&metadata)
+        match parse(&metadata)?.config {
+            Config::Generator(config) => Ok(config),
+            Config::Mae(_) => Err("a masked autoencoder".to_owned()),
+        }
     }
 
     #[test]
     fn the_published_size_is_recognised() {
         let Metadata { step, ema_decay, config } = parse(&published()).unwrap();
         assert_eq!((step, ema_decay), (200_000, Some(0.999)));
-        assert_eq!(Some(config), GeneratorConfig::published("latent-b2"));
-        assert_eq!(with("mlp_ratio", json!(3.0)).unwrap().config.mlp_inner(), 1536);
-        assert_eq!(with("use_rope", json!(false)).unwrap().config.rope, Rope::Off);
+        assert_eq!(Some(config), GeneratorConfig::published("latent-b2").map(Config::Generator));
+        assert_eq!(with("mlp_ratio", json!(3.0)).unwrap().mlp_inner(), 1536);
+        assert_eq!(with("use_rope", json!(false)).unwrap().rope, Rope::Off);
     }
 
     #[test]
@@ -166,10 +184,10 @@ mod tests {
             assert!(error.starts_with("model_config: ") && named, "{error}");
         }
         assert!(with("patch_size", json!(5)).unwrap_err().contains("generator.patch"));
-        let mut mae = published();
-        mae["kind"] = json!("mae");
-        assert_eq!(parse(&mae).unwrap_err(), "kind is mae; a generator's is gen");
-        mae["format"] = json!("torch");
-        assert!(parse(&mae).unwrap_err().contains("format is torch"));
+        let mut other = published();
+        other["kind"] = json!("vae");
+        assert!(parse(&other).unwrap_err().starts_with("kind is vae; gen (a generator) and mae"));
+        other["format"] = json!("torch");
+        assert!(parse(&other).unwrap_err().contains("format is torch"));
     }
 }

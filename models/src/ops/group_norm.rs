@@ -1,0 +1,300 @@
+//! Group normalisation of images whose channels come last, with ReLU in the same pass.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::linear::column_sums;
+use super::simd::{self, Kernel};
+use super::storage::{Values, slice};
+
+/// How [`group_norm`] normalises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNorm {
+    /// Groups of neighbouring channels; each is normalised over its channels and all pixels of an image.
+    pub groups: usize,
+    /// Added to the variance before the root.
+    pub eps: f32,
+    /// Whether ReLU follows.
+    pub relu: bool,
+}
+
+/// normalised x * scale + bias, and ReLU of it if `settings` say so.
+///
+/// Shapes: x `[n, .., channels]`, scale and bias `[channels]`, result as x.
+///
+/// # Errors
+/// Shapes that do not fit each other, channels that cannot be split into the groups.
+pub fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {
+    let channels = x.dim(D::Minus1)?;
+    let groups = settings.groups;
+    if x.rank() < 2 || scale.dims() != [channels] || bias.dims() != [channels] {
+        bail!("group norm of {:?}: scale {:?}, bias {:?}", x.dims(), scale.dims(), bias.dims());
+    }
+    if groups == 0 || channels == 0 || channels % groups != 0 {
+        bail!("group norm of {channels} channels: {groups} groups; the number of channels must be a multiple of it");
+    }
+    if x.device().is_cpu() {
+        let op = Fused { settings, statistics: Mutex::default() };
+        x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, op)
+    } else {
+        plain(x, scale, bias, settings)
+    }
+}
+
+fn plain(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {
+    let (batch, channels) = (x.dim(0)?, scale.dim(0)?);
+    let grouped = x.reshape((batch, (), settings.groups, channels / settings.groups))?;
+    let mean = |x: &Tensor| x.mean_keepdim(1)?.mean_keepdim(3);
+    let centred = grouped.broadcast_sub(&mean(&grouped)?)?;
+    let deviation = (mean(&centred.sqr()?)? + f64::from(settings.eps))?.sqrt()?;
+    let normalised = centred.broadcast_div(&deviation)?.reshape(x.shape())?;
+    let y = normalised.broadcast_mul(scale)?.broadcast_add(bias)?;
+    if settings.relu { y.relu() } else { Ok(y) }
+}
+
+struct Fused {
+    settings: GroupNorm,
+    /// For each image, the mean of each channel's group and then the factor 1 / deviation: `[n, 2, channels]`.
+    statistics: Mutex<Vec<f32>>,
+}
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "group-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        scale: &CpuStorage,
+        scale_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, scale, bias) = (slice(x, x_layout)?, slice(scale, scale_layout)?, slice(bias, bias_layout)?);
+        let batch = x_layout.dims()[0];
+        let image = (x.len() / batch.max(1)).max(1);
+        let affine = Affine { settings: self.settings, scale, bias };
+        let (mut out, mut statistics) = (vec![0.0; x.len()], vec![0.0; batch * 2 * scale.len()]);
+        out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(statistics.par_chunks_mut(2 * scale.len())).for_each(
+            |((out, x), statistics)| {
+                simd::dispatch_kernel(Forward { affine, x, statistics, out });
+            },
+        );
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let (x_values, dy) = (Values::of(x)?, Values::of(&grad)?);
+        let (scale_values, bias_values) = (Values::of(scale)?, Values::of(bias)?);
+        let affine = Affine { settings: self.settings, scale: &scale_values, bias: &bias_values };
+        let (batch, channels) = (x.dim(0)?, scale.dim(0)?);
+        let image = (x_values.len() / batch.max(1)).max(1);
+        let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut x_grad, mut affine_grad) = (vec![0.0; x_values.len()], vec![0.0; batch * 2 * channels]);
+        x_grad
+            .par_chunks_mut(image)
+            .zip(affine_grad.par_chunks_mut(2 * channels))
+            .zip(x_values.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(2 * channels)))
+            .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
+                simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
+            });
+        let sums = Tensor::from_vec(column_sums(&affine_grad, 2 * channels), (2, channels), x.device())?;
+        Ok((
+            Some(Tensor::from_vec(x_grad, x.shape(), x.device())?),
+            scale.track_op().then(|| sums.get(0)).transpose()?,
+            bias.track_op().then(|| sums.get(1)).transpose()?,
+        ))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Affine<'a> {
+    settings: GroupNorm,
+    scale: &'a [f32],
+    bias: &'a [f32],
+}
+
+/// Replaces each channel's number by the mean over its group, where each of `groups` equal groups has `count` numbers.
+#[inline(always)]
+fn group_means(channels: &mut [f32], groups: usize, count: usize) {
+    let inverse = 1.0 / count as f32;
+    for group in channels.chunks_exact_mut(channels.len() / groups) {
+        let mean = group.iter().sum::<f32>() * inverse;
+        group.fill(mean);
+    }
+}
+
+/// y = x * factor + offset for every channel, with the statistics of an image.
+#[inline(always)]
+fn coefficients(affine: Affine<'_>, statistics: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mean, inverse) = statistics.split_at(affine.scale.len());
+    let factor: Vec<f32> = affine.scale.iter().zip(inverse).map(|(scale, inverse)| scale * inverse).collect();
+    let offset = affine.bias.iter().zip(mean).zip(&factor).map(|((bias, mean), factor)| bias - mean * factor).collect();
+    (factor, offset)
+}
+
+/// The forward pass of one image.
+struct Forward<'a> {
+    affine: Affine<'a>,
+    x: &'a [f32],
+    statistics: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { affine, x, statistics, out } = self;
+        let GroupNorm { groups, eps, relu } = affine.settings;
+        let channels = affine.scale.len();
+        let count = x.len() / groups;
+        let (mean, inverse) = statistics.split_at_mut(channels);
+        for x in x.chunks_exact(channels) {
+            mean.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        }
+        group_means(mean, groups, count);
+        // Two passes: the mean of squares minus the square of the mean would cancel.
+        for x in x.chunks_exact(channels) {
+            inverse.iter_mut().zip(x).zip(&*mean).for_each(|((sum, x), mean)| *sum += (x - mean) * (x - mean));
+        }
+        group_means(inverse, groups, count);
+        inverse.iter_mut().for_each(|variance| *variance = 1.0 / (*variance + eps).sqrt());
+        let (factor, offset) = coefficients(affine, statistics);
+        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for (((out, x), factor), offset) in out.iter_mut().zip(x).zip(&factor).zip(&offset) {
+                let y = x * factor + offset;
+                // In this order NaN stays NaN.
+                *out = if y < floor { floor } else { y };
+            }
+        }
+    }
+}
+
+/// The backward pass of one image.
+struct Backward<'a> {
+    affine: Affine<'a>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    statistics: &'a [f32],
+    dx: &'a mut [f32],
+    /// Gradients of scale and bias, zero before.
+    affine_grad: &'a mut [f32],
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { affine, x, dy, statistics, dx, affine_grad } = self;
+        let GroupNorm { groups, relu, .. } = affine.settings;
+        let channels = affine.scale.len();
+        let count = x.len() / groups;
+        let (mean, inverse) = statistics.split_at(channels);
+        let (factor, offset) = coefficients(affine, statistics);
+        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+        // Sums over the pixels of dy times x - mean, and of dy, behind the ReLU; dx takes dy behind the ReLU.
+        let (products, sums) = affine_grad.split_at_mut(channels);
+        for ((x, dy), dx) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels))
+        {
+            for i in 0..channels {
+                let through = if x[i] * factor[i] + offset[i] > floor { dy[i] } else { 0.0 };
+                dx[i] = through;
+                sums[i] += through;
+                products[i] += through * (x[i] - mean[i]);
+            }
+        }
+        products.iter_mut().zip(inverse).for_each(|(product, inverse)| *product *= inverse);
+        // dx = factor * dy - inverse * (mean of scale * dy + normalised x * mean of scale * dy * normalised x)
+        let scaled = |sums: &[f32]| -> Vec<f32> {
+            let mut means: Vec<f32> = sums.iter().zip(affine.scale).map(|(sum, scale)| sum * scale).collect();
+            group_means(&mut means, groups, count);
+            means.iter_mut().zip(inverse).for_each(|(mean, inverse)| *mean *= inverse);
+            means
+        };
+        let (constant, mut slope) = (scaled(sums), scaled(products));
+        slope.iter_mut().zip(inverse).for_each(|(slope, inverse)| *slope *= inverse);
+        for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
+            for i in 0..channels {
+                dx[i] = factor[i] * dx[i] - constant[i] - (x[i] - mean[i]) * slope[i];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{agrees, random, same};
+    use super::*;
+    use candle_core::Device;
+
+    fn settings(groups: usize, relu: bool) -> GroupNorm {
+        GroupNorm { groups, eps: 1e-6, relu }
+    }
+
+    #[test]
+    fn agrees_with_plain_operations() {
+        for (shape, groups) in [(&[2, 3, 5, 8][..], 4), (&[3, 7, 6], 1), (&[2, 4, 4, 6], 6), (&[2, 6], 2)] {
+            let channels = *shape.last().unwrap();
+            let inputs = [random("x", shape), random("scale", &[channels]), random("bias", &[channels])];
+            let fused = |t: &[Tensor], relu| group_norm(&t[0], &t[1], &t[2], settings(groups, relu));
+            let twin = |t: &[Tensor], relu| plain(&t[0], &t[1], &t[2], settings(groups, relu));
+            agrees(&inputs, |t| fused(t, false), |t| twin(t, false));
+            same(&inputs, &|t| fused(t, true), &|t| twin(t, true));
+            // So far from zero that no difference crosses it: channels that the ReLU lets through, and others.
+            let signs: Vec<f32> = (0..channels).map(|i| if i % 3 == 0 { -20.0 } else { 20.0 }).collect();
+            inputs[2].set(&Tensor::from_vec(signs, channels, &Device::Cpu).unwrap()).unwrap();
+            agrees(&inputs, |t| fused(t, true), |t| twin(t, true));
+        }
+    }
+
+    #[test]
+    fn every_group_has_mean_0_and_variance_1() {
+        let far = (random("x", &[1, 5, 5, 4]).as_tensor() * 0.1).unwrap() + 100.0;
+        let (ones, zeros) = (random("one", &[4]), random("zero", &[4]));
+        ones.set(&ones.ones_like().unwrap()).unwrap();
+        zeros.set(&zeros.zeros_like().unwrap()).unwrap();
+        let y = group_norm(&far.unwrap(), &ones, &zeros, settings(2, false)).unwrap();
+        let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for group in 0..2 {
+            let values: Vec<f32> = y.chunks(4).flat_map(|pixel| &pixel[group * 2..][..2]).copied().collect();
+            let mean = values.iter().sum::<f32>() / 50.0;
+            let variance = values.iter().map(|value| value * value).sum::<f32>() / 50.0;
+            assert!(mean.abs() < 1e-3 && (variance - 1.0).abs() < 1e-3, "{mean} {variance}");
+        }
+    }
+
+    #[test]
+    fn relu_leaves_no_negative_numbers_and_hides_no_nan() {
+        let x = Tensor::new(&[[[1.0f32], [2.0], [f32::NAN]], [[1.0], [2.0], [6.0]]], &Device::Cpu).unwrap();
+        let one = |value: f32| Tensor::new(&[value], &Device::Cpu).unwrap();
+        let y = group_norm(&x, &one(1.0), &one(0.0), settings(1, true)).unwrap();
+        let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(y[..3].iter().all(|value| value.is_nan()), "{y:?}");
+        assert!(y[3] == 0.0 && y[4] == 0.0 && (y[5] - 3.0 / (14.0f32 / 3.0).sqrt()).abs() < 1e-5, "{y:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (x, six) = (random("x", &[2, 3, 6]), random("six", &[6]));
+        assert!(group_norm(&x, &six, &random("five", &[5]), settings(2, false)).is_err());
+        assert!(group_norm(&x, &six, &six, settings(4, false)).unwrap_err().to_string().contains("4 groups"));
+        assert!(group_norm(&x, &six, &six, settings(0, false)).is_err());
+    }
+}
