@@ -35,6 +35,7 @@ pub use linear::linear;
 pub use norm::{Modulation, norm};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
+pub use storage::Values;
 pub use swiglu::swiglu;
 
 /// Added to mean squares and variances before the root (method of the official code).

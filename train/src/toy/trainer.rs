@@ -11,7 +11,7 @@ use super::picture::{self, Panel};
 use super::{DIM, Mlp, StartCloud, ToyConfig, ToyMetrics};
 use crate::drift::{DriftError, Features, KeyBatch, KeyShape, drift_key};
 use crate::optim::{Learner, Learning};
-use crate::trainer::TrainError;
+use crate::trainer::{StepError, TrainError};
 
 /// Side of a panel in pixels.
 const SIDE: usize = 300;
@@ -103,7 +103,7 @@ impl ToyTrainer {
         let (generated, positives) = (points.len() / DIM, data.len() / DIM);
         let shape = KeyShape { groups: 1, locations: 1, generated, positives, unconditional: 0, dim: DIM };
         let features = Features { generated: points, positives: data, unconditional: &[], weight: &[0.0] };
-        let outcome = drift_key(&KeyBatch::new("points", shape, features)?, &self.config.drift)?;
+        let (outcome, _) = drift_key(&KeyBatch::new("points", shape, features)?, &self.config.drift)?;
         Ok((outcome.loss, outcome.gradient))
     }
 
@@ -144,8 +144,8 @@ impl ToyTrainer {
     /// Points that are not finite.
     pub fn picture(&self) -> Result<Option<Vec<u8>>, TrainError> {
         let (data, samples, extent) = (self.data(), self.samples()?, self.extent());
-        let failed = |source: DriftError| TrainError::Objective { step: self.step_count(), source: source.into() };
-        let arrows = picture::arrows(&samples, &data, &self.config.drift, extent).map_err(failed)?;
+        let arrows = picture::arrows(&samples, &data, &self.config.drift, extent);
+        let arrows = arrows.map_err(|source| failed(self.step_count(), source))?;
         let before = Panel { data: data.clone(), samples: self.origin.clone(), arrows: Vec::new() };
         let now = Panel { data, samples: samples.clone(), arrows: Vec::new() };
         let field = Panel { data: Vec::new(), samples, arrows };
@@ -181,6 +181,10 @@ impl ToyTrainer {
         self.network = network;
         Ok(())
     }
+}
+
+fn failed(step: u64, source: DriftError) -> TrainError {
+    TrainError::Step { step, ids: Vec::new(), source: Box::new(StepError::Drift(source)) }
 }
 
 /// The points that the network makes of the noise of pictures and metrics.
