@@ -1,9 +1,11 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
+pub mod cost;
 mod experiment;
 mod features;
 mod load;
 mod mae;
+mod plan;
 mod settings;
 mod start;
 
@@ -15,6 +17,7 @@ pub use features::{EncoderSettings, FeatureSettings};
 pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use plan::Plan;
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 

@@ -12,6 +12,7 @@ mod experiment;
 mod metrics;
 mod network;
 mod picture;
+mod plain;
 mod target;
 mod trainer;
 

@@ -8,6 +8,7 @@ use drifting_models::nn::{Params, Source};
 use drifting_spec::Stream;
 
 use super::picture::{self, Panel};
+use super::plain;
 use super::{DIM, Mlp, StartCloud, ToyConfig, ToyMetrics};
 use crate::drift::{DriftError, Features, KeyBatch, KeyShape, drift_key};
 use crate::optim::{Learner, Learning};
@@ -87,8 +88,7 @@ impl ToyTrainer {
         let data = toy.target.draw(&mut Stream::new(self.config.seed, "toy.data", step), toy.positives);
         let points = self.network.forward(noise(&self.config, "toy.noise", step, toy.generated))?;
         let values: Vec<f32> = points.flatten_all()?.to_vec1()?;
-        let (loss, gradient) =
-            self.objective(&values, &data).map_err(|source| TrainError::Objective { step, source: source.into() })?;
+        let (loss, gradient) = self.objective(&values, &data).map_err(|source| failed(step, source))?;
         let gradient = Tensor::from_vec(gradient, points.shape(), points.device())?;
         let mut store = (points * gradient)?.sum_all()?.backward()?;
         let named = self.params().iter().filter_map(|(name, var)| Some((name.to_owned(), store.remove(var)?)));
@@ -100,6 +100,12 @@ impl ToyTrainer {
 
     /// Loss, and its gradient in the points.
     fn objective(&self, points: &[f32], data: &[f32]) -> Result<(f64, Vec<f32>), DriftError> {
+        if let Some(mut drift) = plain::drift(points, data, &self.config.drift) {
+            let loss = drift.iter().map(|value| f64::from(value * value)).sum::<f64>() / drift.len() as f64;
+            let slope = -2.0 / drift.len() as f32;
+            drift.iter_mut().for_each(|value| *value *= slope);
+            return Ok((loss, drift));
+        }
         let (generated, positives) = (points.len() / DIM, data.len() / DIM);
         let shape = KeyShape { groups: 1, locations: 1, generated, positives, unconditional: 0, dim: DIM };
         let features = Features { generated: points, positives: data, unconditional: &[], weight: &[0.0] };

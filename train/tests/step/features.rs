@@ -26,7 +26,8 @@ fn golden_features() {
         let (mut head, mut sums, mut squares) = (Vec::new(), Vec::new(), Vec::new());
         for image in features.chunks(key.locations() * key.dim()) {
             // The image itself lies in another order here.
-            let first = if name == "global" { vec![0, 1024, 2048, 3072, 1, 1025, 2049, 3073] } else { (0..8).collect() };
+            let first =
+                if name == "global" { vec![0, 1024, 2048, 3072, 1, 1025, 2049, 3073] } else { (0..8).collect() };
             head.extend(first.into_iter().take(image.len()).map(|i: usize| f64::from(image[i])));
             sums.push(image.iter().map(|&value| f64::from(value)).sum());
             squares.push(image.iter().map(|&value| f64::from(value).powi(2)).sum());

@@ -55,7 +55,12 @@ impl Case {
         }
     }
 
-    fn objective(&self, settings: &DriftSettings, groups_at_once: usize, past: &BTreeMap<String, KeyScale>) -> Objective {
+    fn objective(
+        &self,
+        settings: &DriftSettings,
+        groups_at_once: usize,
+        past: &BTreeMap<String, KeyScale>,
+    ) -> Objective {
         let objective = StepObjective {
             generator: &self.generator,
             space: &self.space,
