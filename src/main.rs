@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
 mod build;
+mod data;
 mod demo;
 mod doctor;
 mod engines;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     /// Train what a configuration describes, or go on with a run that was stopped.
     Train(train::Args),
+    /// Look at a data set, or encode it into latents.
+    Data(data::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),
     /// Measure what a run has learned.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Sample(args) => sample::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),

@@ -102,7 +102,7 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 /// Longest header that is read, in bytes.
 const MAX_HEADER: u64 = 100 << 20;
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -6,6 +6,7 @@ use toml::Table;
 
 use super::load::{parse, table};
 use super::{ConfigError, MaeTrainConfig, Override, RunSettings, TrainConfig};
+use crate::data::{DataSource, Reading};
 use crate::toy::ToyConfig;
 
 /// The settings of an experiment, whatever it trains.
@@ -52,6 +53,34 @@ impl ExperimentConfig {
 
     /// The section that tells each kind, and how it is read.
     const KINDS: [(&'static str, Reader); 3] = [("generator", generator), ("mae", mae), ("toy", toy)];
+
+    /// Changes the number of steps.
+    pub fn set_steps(&mut self, steps: u64) {
+        match self {
+            Self::Generator(config) => config.steps = steps,
+            Self::Mae(config) => config.steps = steps,
+            Self::Toy(config) => config.steps = steps,
+        }
+    }
+
+    /// Changes where the images come from; points in the plane come from nowhere.
+    pub fn set_data(&mut self, data: DataSource) {
+        match self {
+            Self::Generator(config) => config.data = data,
+            Self::Mae(config) => config.data = data,
+            Self::Toy(_) => {}
+        }
+    }
+
+    /// What decides which images training sees; `None` for points in the plane.
+    #[must_use]
+    pub fn reading(&self) -> Option<Reading<'_>> {
+        match self {
+            Self::Generator(config) => Some(config.reading()),
+            Self::Mae(config) => Some(config.reading()),
+            Self::Toy(_) => None,
+        }
+    }
 
     /// What every kind of experiment has in common.
     #[must_use]

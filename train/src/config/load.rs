@@ -214,6 +214,9 @@ mod tests {
             ("sampling.alpha=9", "sampling: alpha 9 is not in the trained 1..4"),
             ("optimizer.clip=0", "optimizer.clip: 0 is not a positive number"),
             ("schedule.lr=0", "schedule: lr is 0"),
+            ("queue.loader_batch=3", "queue.loader_batch: 3 labels for batch.classes = 10"),
+            ("augment.scale=[0.5,2]", "augment.scale: [0.5, 2.0] is not 0 < from <= to <= 1"),
+            ("loader.ahead=0", "loader.ahead: needs at least one batch"),
         ] {
             assert!(message(&[change]).contains(expected), "{change}: {}", message(&[change]));
         }

@@ -3,8 +3,11 @@
 use drifting_spec::MaeConfig;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, EmaSettings, OptimizerSettings, OutputSettings, RunSettings, StartSettings, defaults};
-use crate::data::DataSource;
+use super::{
+    ConfigError, EmaSettings, LoaderSettings, OptimizerSettings, OutputSettings, RunSettings, StartSettings,
+    check_augment, defaults,
+};
+use crate::data::{Augment, DataSource, Reading};
 use crate::optim::Schedule;
 
 /// The training of a masked autoencoder, resolved and checked.
@@ -20,6 +23,12 @@ pub struct MaeTrainConfig {
     pub steps: u64,
     /// Real images.
     pub data: DataSource,
+    /// What is done to each image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Threads that read ahead.
+    #[serde(default)]
+    pub loader: LoaderSettings,
     /// Network.
     pub mae: MaeConfig,
     /// Images of one step.
@@ -128,6 +137,13 @@ fn official_ema() -> EmaSettings {
 }
 
 impl MaeTrainConfig {
+    /// What the run draws images from.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        let Self { data, augment, loader, seed, .. } = self;
+        Reading { data, shape: self.mae.image, augment: *augment, loader: *loader, seed: *seed }
+    }
+
     /// Checks every section and that they fit each other.
     ///
     /// # Errors
@@ -136,6 +152,8 @@ impl MaeTrainConfig {
         let invalid = |key: &str, problem: String| Err(ConfigError::Invalid { key: key.to_owned(), problem });
         self.mae.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
+        check_augment(&self.augment)?;
+        self.loader.validate()?;
         self.optimizer.validate()?;
         self.ema.validate()?;
         if self.batch.images == 0 {

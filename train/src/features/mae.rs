@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use drifting_models::weights::MaeFile;
-use drifting_models::{INPUT_MAP, Mae, mae_map_shapes};
+use drifting_models::nn::Source;
+use drifting_models::{INPUT_MAP, Mae, mae_map_shapes, weights};
 use drifting_spec::{ImageShape, MaeConfig};
 
 use super::{Encoder, FeatureError, MapInfo, MapShape, Statistic};
 
+/// Entries of a weight file's header that hold the architecture as JSON: a run's, then an import's.
+const CONFIG_ENTRIES: [&str; 2] = ["mae", "config"];
 /// The setting that names the file.
 const KEY: &str = "encoder.mae";
 /// File of a run folder that names its last checkpoint.
@@ -19,6 +21,8 @@ const LATEST: &str = "latest";
 pub struct MaeEncoder {
     mae: Mae,
     maps: Vec<MapInfo>,
+    /// Path and hash of the weights.
+    file: Option<(String, String)>,
 }
 
 impl MaeEncoder {
@@ -26,7 +30,7 @@ impl MaeEncoder {
     #[must_use]
     pub fn new(mae: Mae) -> Self {
         let maps = mae_maps(mae.config());
-        Self { mae, maps }
+        Self { mae, maps, file: None }
     }
 
     /// Reads the weights of a masked autoencoder, or the moving average in the last checkpoint of its run folder, for images
@@ -36,12 +40,18 @@ impl MaeEncoder {
     /// Names the file and what would be right.
     pub fn open(path: &Path, image: ImageShape) -> Result<Self, FeatureError> {
         let path = if path.is_dir() { in_run_folder(path)? } else { path.to_owned() };
-        let file = MaeFile::read(&path, &Device::Cpu)?;
-        if file.config.image != image {
-            let problem = format!("is for images of {:?}, the generator makes {image:?}", file.config.image);
-            return Err(FeatureError::Encoder { key: KEY, path, problem });
+        let failed = |problem: String| FeatureError::Encoder { key: KEY, path: path.clone(), problem };
+        let file = weights::read(&path, &Device::Cpu)?;
+        let Some(json) = CONFIG_ENTRIES.iter().find_map(|entry| file.metadata.get(*entry)) else {
+            let problem = "has no header that describes a masked autoencoder; drifting train and import write one";
+            return Err(failed(problem.to_owned()));
+        };
+        let config: MaeConfig = serde_json::from_str(json).map_err(|error| failed(error.to_string()))?;
+        if config.image != image {
+            return Err(failed(format!("is for images of {:?}, the generator makes {image:?}", config.image)));
         }
-        Ok(Self::new(file.frozen(&Device::Cpu)?))
+        let mae = Mae::frozen(config, Source::Tensors(file.tensors), &Device::Cpu)?;
+        Ok(Self { file: Some((path.display().to_string(), file.sha256)), ..Self::new(mae) })
     }
 }
 
@@ -53,6 +63,10 @@ impl Encoder for MaeEncoder {
     fn encode(&self, images: &Tensor) -> Result<Vec<Tensor>, FeatureError> {
         let maps = self.mae.encode(images)?.into_iter().map(|found| found.map.contiguous());
         Ok(maps.collect::<candle_core::Result<_>>()?)
+    }
+
+    fn weight_files(&self) -> Vec<(String, String)> {
+        self.file.iter().cloned().collect()
     }
 }
 

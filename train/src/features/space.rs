@@ -1,6 +1,7 @@
 //! The feature spaces of a run: encoders and the keys that are taken from them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use drifting_models::ops::{Values, inner};
@@ -18,6 +19,7 @@ pub struct FeatureSpace {
     encoders: Vec<Box<dyn Encoder>>,
     maps: Vec<MapInfo>,
     keys: Vec<FeatureKey>,
+    weight_files: BTreeMap<String, String>,
 }
 
 impl FeatureSpace {
@@ -28,7 +30,8 @@ impl FeatureSpace {
     pub fn new(image: ImageShape, encoders: Vec<Box<dyn Encoder>>, names: &[String]) -> Result<Self, FeatureError> {
         let maps: Vec<_> = encoders.iter().flat_map(|encoder| encoder.maps()).cloned().collect();
         let keys = select_keys(&available_keys(image, &maps)?, image, names)?;
-        Ok(Self { image, encoders, maps, keys })
+        let weight_files = encoders.iter().flat_map(|encoder| encoder.weight_files()).collect();
+        Ok(Self { image, encoders, maps, keys, weight_files })
     }
 
     /// The feature spaces of a run.
@@ -41,6 +44,12 @@ impl FeatureSpace {
             encoders.push(Box::new(MaeEncoder::open(mae, image)?));
         }
         Self::new(image, encoders, &settings.keys)
+    }
+
+    /// The files that the encoders' weights come from, with their SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn weight_files(&self) -> &BTreeMap<String, String> {
+        &self.weight_files
     }
 
     /// The keys in the order of the settings.

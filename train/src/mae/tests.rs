@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use drifting_models::weights;
-use drifting_spec::MaeConfig;
+use drifting_models::weights::{self, MaeFile};
 
 use super::*;
 use crate::config::{ExperimentConfig, MaeTrainConfig};
-use crate::data::{Dataset, DirectBatches, Embedded};
+use crate::data::{Dataset, DirectBatches};
 use crate::run::Experiment;
 
 const CONFIG: &str = r#"
@@ -115,9 +114,8 @@ fn the_weights_say_what_they_are() {
     let path = folder.path().join(run.export_name(0.9).unwrap());
     assert!(path.ends_with("mae_ema_0.9.safetensors"));
     weights::write(&path, run.averages()[0].tensors(), &run.describe(Some(0.9)).unwrap()).unwrap();
-    let found = weights::read(&path, &Device::Cpu).unwrap();
-    let mae: MaeConfig = serde_json::from_str(&found.metadata[MAE_ENTRY]).unwrap();
-    assert_eq!(mae, config.mae);
+    let found = MaeFile::read(&path, &Device::Cpu).unwrap();
+    assert_eq!(found.config, config.mae);
     assert!(found.metadata["provenance"].contains("\"ema_decay\":0.9"), "{}", found.metadata["provenance"]);
 }
 

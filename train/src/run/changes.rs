@@ -6,7 +6,7 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// Settings that may change when a run goes on: they do not change what the steps compute.
-const FREE: [&str; 5] = ["steps", "name", "output", "sampling", "evaluation"];
+const FREE: [&str; 6] = ["steps", "name", "output", "sampling", "evaluation", "loader"];
 
 /// A setting that is not what the run was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]

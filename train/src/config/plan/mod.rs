@@ -1,15 +1,18 @@
 //! What a run will need, worked out from its settings alone: neither data nor weights have to be there.
 
+mod encoder;
+mod text;
+
 use std::fmt;
 use std::path::Path;
 
 use drifting_models::{mae_flops, mae_parameter_count, parameter_count};
-use drifting_spec::MaeConfig;
+use drifting_spec::ImageShape;
 
 use super::cost;
-use super::{ConfigError, EncoderSettings, ExperimentConfig, MaeTrainConfig, RunSettings, TrainConfig};
-use crate::drift::ScaleScope;
-use crate::features::{available_keys, mae_maps, select_keys};
+use super::{BatchSettings, ConfigError, EncoderSettings, ExperimentConfig, MaeTrainConfig, RunSettings, TrainConfig};
+use crate::drift::{AlphaLaw, ScaleScope};
+use crate::features::{FeatureKey, available_keys, mae_maps, select_keys};
 use crate::toy::ToyConfig;
 
 /// Bytes of a number.
@@ -35,7 +38,7 @@ pub struct Plan {
     /// Images (or points) that a step generates or, for an autoencoder, reads.
     pub images_per_step: u64,
     /// Images of the data, where they could be counted.
-    pub data_images: Option<u64>,
+    pub data_images: Option<usize>,
     /// Floating-point operations of one step, part by part.
     pub flops: Vec<(&'static str, f64)>,
     /// Bytes in memory, part by part.
@@ -47,26 +50,26 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of an experiment; `data_images` is the number of its images, where it is known.
+    /// The plan of an experiment; `images` is the number of its data, where it is known.
     ///
     /// # Errors
-    /// Networks that contradict themselves.
-    pub fn of(experiment: &ExperimentConfig, data_images: Option<u64>) -> Result<Self, ConfigError> {
+    /// Networks that contradict themselves; feature keys that the encoder does not have.
+    pub fn of(experiment: &ExperimentConfig, images: Option<usize>) -> Result<Self, ConfigError> {
         match experiment {
-            ExperimentConfig::Generator(config) => Self::of_generator(config, data_images),
-            ExperimentConfig::Mae(config) => Self::of_mae(config, data_images),
-            ExperimentConfig::Toy(config) => Ok(Self::of_toy(config)),
+            ExperimentConfig::Generator(config) => Self::generator(config, images),
+            ExperimentConfig::Mae(config) => Self::mae(config, images),
+            ExperimentConfig::Toy(config) => Ok(Self::toy(config)),
         }
     }
 
-    fn new(settings: &dyn RunSettings, parameters: usize) -> Self {
+    fn new(settings: &dyn RunSettings, parameters: usize, data_images: Option<usize>) -> Self {
         Self {
             name: settings.name().to_owned(),
             kind: settings.kind(),
             parameters: parameters as u64,
             steps: settings.steps(),
             images_per_step: settings.images_per_step() as u64,
-            data_images: None,
+            data_images,
             flops: Vec::new(),
             memory: Vec::new(),
             notes: Vec::new(),
@@ -74,60 +77,93 @@ impl Plan {
         }
     }
 
-    fn of_generator(config: &TrainConfig, data_images: Option<u64>) -> Result<Self, ConfigError> {
-        let network = &config.generator;
+    /// The plan of a generator's training.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn generator(config: &TrainConfig, images: Option<usize>) -> Result<Self, ConfigError> {
+        let (network, batch) = (&config.generator, config.batch);
         let parameters = section(parameter_count(network))?;
-        let mut plan = Self { data_images, ..Self::new(config, parameters) };
-        let batch = config.batch;
-        let together = if batch.groups_at_once == 0 { batch.classes } else { batch.groups_at_once.min(batch.classes) };
-        // Scales over the whole step need passes of their own when it is not worked at once.
-        let streamed = together < batch.classes;
-        let looks = if streamed && config.drift.scale_scope == ScaleScope::Batch { 2.0 } else { 0.0 };
-        let generated = (batch.classes * batch.generated) as f64;
-        let real = (batch.classes * (batch.positives + batch.unconditional)) as f64;
-        let forward = generated * FLOP * cost::generator_macs(network) as f64;
-        plan.flops.push(("generator", forward * if looks > 0.0 { 4.0 } else { 3.0 }));
+        let mut plan = Self::new(config, parameters, images);
+        let ImageShape { channels, height, width } = network.image;
+        let (tokens, classes) = (network.tokens(), network.classes);
+        plan.notes.push(format!("{channels}x{height}x{width} images of {classes} classes, {tokens} tokens"));
+        let BatchSettings { generated, positives, unconditional, .. } = batch;
+        let work = Work::of(config);
+        plan.notes.push(format!(
+            "{} class groups of {generated} generated, {positives} positive, {unconditional} unconditional images, \
+             {} at once",
+            batch.classes, work.together
+        ));
+        let AlphaLaw { min, max, exponent, no_cfg_fraction } = config.alpha;
+        let at_one = 100.0 * no_cfg_fraction;
+        plan.notes.push(format!("alpha in [{min}, {max}] with density alpha^-{exponent}, {at_one:.0} % at 1"));
+        let passes = if work.looks > 0.0 { 4.0 } else { 3.0 };
+        plan.flops.push(("generator", passes * work.generated * FLOP * cost::generator_macs(network) as f64));
         plan.remember(parameters, config.ema.decays.len());
-        let group = (together * batch.generated) as f64;
-        plan.memory.push(("generator's activations", BYTES * group * cost::generator_activations(network) as f64));
-        let encoder = config.features.encoder.as_ref().map(|encoder| Encoder::of(encoder, &mut plan)).transpose()?;
-        if let Some(encoder) = encoder.flatten() {
-            let once = section(mae_flops(&encoder.config))?.encoder as f64;
-            plan.flops.push(("encoder forward", once * (generated + real) * (1.0 + looks)));
-            plan.flops.push(("encoder backward", once * generated));
-            plan.memory.push(("encoder", BYTES * encoder.parameters));
-            let activations = cost::encoder_activations(&encoder.config) as f64;
-            plan.memory.push(("encoder's activations", BYTES * group * activations));
-            let maps = mae_maps(&encoder.config);
-            let keys = available_keys(network.image, &maps);
-            let keys = keys.and_then(|keys| select_keys(&keys, network.image, &config.features.keys));
-            let keys = section(keys)?;
-            let numbers: usize = keys.iter().map(|key| key.locations() * key.dim()).sum();
-            let vectors: usize = keys.iter().map(crate::features::FeatureKey::locations).sum();
-            plan.notes.push(format!("{} feature keys: {vectors} vectors, {numbers} numbers of each image", keys.len()));
-            let images = group * 2.0 + (together * (batch.positives + batch.unconditional)) as f64;
-            plan.memory.push(("features", BYTES * images * numbers as f64));
-        } else {
-            plan.notes.push(format!("feature keys {}", config.features.keys.join(" ")));
+        let activations = cost::generator_activations(network) as f64;
+        plan.memory.push(("generator's activations", BYTES * work.at_once * activations));
+        plan.add_features(config, &work)?;
+        if let Some(queue) = config.queue {
+            let images = queue.per_class * network.classes + queue.global;
+            plan.memory.push(("queues", BYTES * (images * network.image.len()) as f64));
         }
-        plan.notes.push(format!(
-            "{} class groups of {} generated, {} positive, {} unconditional images, {together} at once",
-            batch.classes, batch.generated, batch.positives, batch.unconditional
-        ));
-        plan.notes.push(format!(
-            "alpha in [{}, {}], density alpha^-{}, {:.0} % at 1",
-            config.alpha.min,
-            config.alpha.max,
-            config.alpha.exponent,
-            100.0 * config.alpha.no_cfg_fraction
-        ));
         Ok(plan)
     }
 
-    fn of_mae(config: &MaeTrainConfig, data_images: Option<u64>) -> Result<Self, ConfigError> {
+    /// Encoders and feature keys.
+    fn add_features(&mut self, config: &TrainConfig, work: &Work) -> Result<(), ConfigError> {
+        let features = &config.features;
+        let image = config.generator.image;
+        let forward = (work.generated + work.real) * (1.0 + work.looks);
+        let mut known = true;
+        let mut maps = Vec::new();
+        if let Some(settings) = &features.encoder {
+            match Encoder::of(settings, self)? {
+                Some(Encoder { config, parameters }) => {
+                    let once = section(mae_flops(&config))?.encoder as f64;
+                    self.flops.push(("encoder forward", once * forward));
+                    self.flops.push(("encoder backward", once * work.generated));
+                    self.memory.push(("encoder", BYTES * parameters));
+                    let activations = cost::encoder_activations(&config) as f64;
+                    self.memory.push(("encoder's activations", BYTES * work.at_once * activations));
+                    maps = mae_maps(&config);
+                }
+                None => known = false,
+            }
+        }
+        if !known {
+            self.notes.push(format!("feature keys {}", features.keys.join(" ")));
+            return Ok(());
+        }
+        let keys = available_keys(image, &maps).and_then(|keys| select_keys(&keys, image, &features.keys));
+        let keys = section(keys)?;
+        let vectors: usize = keys.iter().map(FeatureKey::locations).sum();
+        let numbers: usize = keys.iter().map(|key| key.locations() * key.dim()).sum();
+        self.notes.push(format!("{} feature keys: {vectors} vectors, {numbers} numbers of each image", keys.len()));
+        // Features, and their gradient for the generated images.
+        let images = work.real_at_once + 2.0 * work.at_once;
+        self.memory.push(("features", BYTES * images * numbers as f64));
+        Ok(())
+    }
+
+    /// Notes a file or folder that is not there.
+    fn need(&mut self, what: &str, path: &Path) {
+        if !path.exists() {
+            self.missing.push(format!("{what}: {}", path.display()));
+        }
+    }
+
+    /// The plan of a masked autoencoder's training.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn mae(config: &MaeTrainConfig, images: Option<usize>) -> Result<Self, ConfigError> {
         let network = &config.mae;
         let parameters = section(mae_parameter_count(network))?;
-        let mut plan = Self { data_images, ..Self::new(config, parameters) };
+        let mut plan = Self::new(config, parameters, images);
+        let ImageShape { channels, height, width } = network.image;
+        plan.notes.push(format!("{channels}x{height}x{width} images of {} classes", network.classes));
         let images = config.batch.images as f64;
         let once = section(mae_flops(network))?;
         plan.flops.push(("encoder", 3.0 * images * once.encoder as f64));
@@ -148,13 +184,15 @@ impl Plan {
         Ok(plan)
     }
 
-    fn of_toy(config: &ToyConfig) -> Self {
+    /// The plan of a toy's training.
+    #[must_use]
+    pub fn toy(config: &ToyConfig) -> Self {
         let network = config.toy.network;
         let layers = [network.noise].into_iter().chain(std::iter::repeat_n(network.hidden, network.depth)).chain([2]);
         let layers: Vec<_> = layers.collect();
         let weights: usize = layers.windows(2).map(|sizes| sizes[0] * sizes[1]).sum();
         let biases: usize = layers.iter().skip(1).sum();
-        let mut plan = Self::new(config, weights + biases);
+        let mut plan = Self::new(config, weights + biases, None);
         plan.flops.push(("network", 3.0 * FLOP * (weights * config.toy.generated) as f64));
         plan.remember(weights + biases, 0);
         let pairs = config.toy.generated * (config.toy.generated + config.toy.positives);
@@ -197,91 +235,45 @@ fn section<T>(result: Result<T, impl fmt::Display>) -> Result<T, ConfigError> {
     result.map_err(|error| ConfigError::Section(error.to_string()))
 }
 
-/// The masked autoencoder of a run, as far as its files tell.
-struct Encoder {
-    config: MaeConfig,
-    parameters: f64,
+/// Images of a step.
+struct Work {
+    generated: f64,
+    real: f64,
+    /// Class groups that are worked at once, and their images.
+    together: usize,
+    at_once: f64,
+    real_at_once: f64,
+    /// Passes over the whole step before the one that has gradients: two where scales span a step that is not worked at
+    /// once (for the mean distances, and for the mean squares of the drifts).
+    looks: f64,
 }
 
-impl Encoder {
-    /// From the settings in its run folder, the header of its file, or the name of a published one. What is not there is
-    /// noted in `plan`.
-    fn of(settings: &EncoderSettings, plan: &mut Plan) -> Result<Option<Self>, ConfigError> {
-        let path = settings.mae.as_path();
-        if !path.exists() {
-            plan.missing.push(format!("encoder {}", path.display()));
+impl Work {
+    fn of(config: &TrainConfig) -> Self {
+        let BatchSettings { classes, generated, positives, unconditional, groups_at_once } = config.batch;
+        let together = if groups_at_once == 0 { classes } else { groups_at_once.min(classes) };
+        let streamed = together < classes && config.drift.scale_scope == ScaleScope::Batch;
+        let images = |groups: usize, images: usize| (groups * images) as f64;
+        Self {
+            generated: images(classes, generated),
+            real: images(classes, positives + unconditional),
+            together,
+            at_once: images(together, generated),
+            real_at_once: images(together, positives + unconditional),
+            looks: if streamed { 2.0 } else { 0.0 },
         }
-        let Some(config) = in_run_folder(path).or_else(|| in_header(path)).or_else(|| published(path)) else {
-            plan.notes.push("the encoder is not known before its file is there".to_owned());
-            return Ok(None);
-        };
-        let parameters = section(mae_parameter_count(&config))?;
-        Ok(Some(Self { config, parameters: parameters as f64 }))
     }
-}
-
-fn in_run_folder(path: &Path) -> Option<MaeConfig> {
-    match ExperimentConfig::load(&path.join("config.toml"), &[]).ok()? {
-        ExperimentConfig::Mae(config) => Some(config.mae),
-        ExperimentConfig::Generator(_) | ExperimentConfig::Toy(_) => None,
-    }
-}
-
-fn in_header(path: &Path) -> Option<MaeConfig> {
-    let config = drifting_models::weights::read_metadata(path).ok()?.remove("config")?;
-    serde_json::from_str(&config).ok()
-}
-
-fn published(path: &Path) -> Option<MaeConfig> {
-    MaeConfig::published(&path.file_stem()?.to_string_lossy())
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, kind, steps, images_per_step, .. } = self;
-        writeln!(formatter, "{name}: {kind}, {} parameters", short(self.parameters as f64, ""))?;
-        for note in &self.notes {
-            writeln!(formatter, "  {note}")?;
-        }
-        let images = short(*steps as f64 * *images_per_step as f64, "");
-        write!(formatter, "  {steps} steps of {images_per_step}: {images} images")?;
-        match (self.epochs(), self.data_images) {
-            (Some(epochs), Some(data)) => writeln!(formatter, ", {epochs:.1} epochs of {data}")?,
-            _ => writeln!(formatter)?,
-        }
-        let parts = |parts: &[(&str, f64)], unit: &str| {
-            let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name} {}", short(*value, unit))).collect();
-            parts.join(", ")
-        };
-        writeln!(formatter, "  a step: {} ({})", short(self.total_flops(), "FLOP"), parts(&self.flops, "FLOP"))?;
-        write!(formatter, "  memory: {} ({})", short(self.total_memory(), "B"), parts(&self.memory, "B"))?;
-        for missing in &self.missing {
-            write!(formatter, "\n  missing: {missing}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Three digits and a prefix, such as `1.10 PFLOP`.
-fn short(value: f64, unit: &str) -> String {
-    let prefixes = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let (scale, prefix) = prefixes.into_iter().find(|(scale, _)| value >= *scale).unwrap_or((1.0, ""));
-    let text = match value / scale {
-        small if small < 10.0 && scale > 1.0 => format!("{small:.2}"),
-        small if small < 100.0 && scale > 1.0 => format!("{small:.1}"),
-        large => format!("{large:.0}"),
-    };
-    let parted = format!("{text} {prefix}{unit}");
-    parted.trim_end().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use drifting_spec::{GeneratorConfig, MaeConfig};
+
     use super::*;
 
     /// The settings of paper Table 8 as far as they cost something; `[classes, generated, positives, unconditional]`.
     fn table8(generator: &str, encoder: &str, batch: [usize; 4]) -> Plan {
-        let network = drifting_spec::GeneratorConfig::published(generator).unwrap();
+        let network = GeneratorConfig::published(generator).unwrap();
         let network = toml::to_string(&network).unwrap();
         let [classes, generated, positives, unconditional] = batch;
         let text = format!(
@@ -311,7 +303,7 @@ mod tests {
             let found = (peta(&plan, "encoder"), peta(&plan, "generator"));
             assert!((found.0 - of_encoder).abs() < 0.002 * of_encoder, "{generator} {encoder}: {found:?}");
             assert!((found.1 - of_generator).abs() < 0.002 * of_generator, "{generator}: {found:?}");
-            assert_eq!(plan.missing, [format!("encoder absent/{encoder}.safetensors")]);
+            assert_eq!(plan.missing, [format!("encoder: absent/{encoder}.safetensors")]);
         }
     }
 
@@ -325,7 +317,7 @@ mod tests {
             "86 feature keys: 6734 vectors, 2474500 numbers of each image",
             "30000 steps of 4096: 123 M images, 95.9 epochs of 1281167",
             "a step: 1.10 PFLOP (generator 602 TFLOP, encoder forward 342 TFLOP, encoder backward 152 TFLOP)",
-            "missing: encoder absent/mae_latent_256.safetensors",
+            "missing: encoder: absent/mae_latent_256.safetensors",
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
@@ -343,15 +335,6 @@ mod tests {
             let plan = Plan::of(&ExperimentConfig::parse(&text, "test", &[]).unwrap(), None).unwrap();
             assert!((plan.total_flops() / 1e15 - expected).abs() < 0.005 * expected, "{}", plan.total_flops());
             assert_eq!(plan.epochs(), None);
-        }
-    }
-
-    #[test]
-    fn figures_are_short() {
-        for (value, expected) in
-            [(0.0, "0 B"), (950.0, "950 B"), (1100.0, "1.10 kB"), (45.67e9, "45.7 GB"), (602e12, "602 TB")]
-        {
-            assert_eq!(short(value, "B"), expected);
         }
     }
 }
