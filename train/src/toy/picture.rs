@@ -43,7 +43,7 @@ impl Panel {
             let scale = side / (2.0 * extent);
             inside.then(|| [corner[0] + (x + extent) * scale, corner[1] + (extent - y) * scale])
         };
-        let radius = side / 280.0;
+        let radius = (side / 280.0).max(1.0);
         for (points, colour, opacity) in [(&self.data, DATA, 0.8), (&self.samples, SAMPLES, 0.75)] {
             let places = points.as_chunks::<DIM>().0.iter().filter_map(|point| place(point.map(f64::from)));
             places.for_each(|center| canvas.disc(center, radius, colour, opacity));
