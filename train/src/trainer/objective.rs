@@ -138,8 +138,8 @@ impl StepObjective<'_> {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
                     let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
-                    let drifts =
-                        views.with_batch(self, key, |batch| Drifts::new(batch, distances, self.settings))??;
+                    let features = views.features(self, key);
+                    let drifts = Drifts::new(&features.batch()?, distances, self.settings)?;
                     means.extend(&[], drifts.square_means());
                 }
                 Ok::<_, StepError>(())
