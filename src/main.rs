@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
+mod ablate;
 mod build;
 mod data;
 mod demo;
@@ -44,6 +45,8 @@ enum Command {
     Sample(sample::Args),
     /// Measure what a run has learned.
     Eval(eval::Args),
+    /// Train variants of a configuration and report which is better.
+    Ablate(ablate::Args),
     /// Write a generator as an ONNX file and verify it.
     Export(export::Args),
     /// Serve an exported model over HTTP.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Sample(args) => sample::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
