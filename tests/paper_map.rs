@@ -54,9 +54,8 @@ fn root() -> PathBuf {
 /// The rows of all tables: paper, what, file, item, shown by.
 fn rows() -> Vec<[String; 5]> {
     let text = std::fs::read_to_string(root().join("docs/paper-to-code.md")).unwrap();
-    let cells = |line: &str| -> Vec<String> {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
-    };
+    let cells =
+        |line: &str| -> Vec<String> { line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect() };
     let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| paper |"));
     rows.map(|line| cells(line).try_into().unwrap_or_else(|cells| panic!("{line}: {cells:?}"))).collect()
 }
@@ -105,7 +104,8 @@ fn every_file_item_and_test_of_the_map_exists() {
         }
         let files = quoted(&file);
         let [file] = files[..] else { panic!("{paper}: one file, not {file}") };
-        let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{paper}: {file}: {error}"));
+        let text =
+            std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{paper}: {file}: {error}"));
         let (items, shown) = (quoted(&items), quoted(&shown));
         assert!(!items.is_empty() && !shown.is_empty(), "{paper}: names no item or no test");
         for item in items {

@@ -1,5 +1,6 @@
 //! The settings of a toy experiment: one TOML file with a section `[toy]`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DIM, MlpConfig, Target};
@@ -8,7 +9,7 @@ use crate::drift::DriftSettings;
 use crate::optim::Schedule;
 
 /// A toy experiment, resolved and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToyConfig {
     /// Name of the experiment.
@@ -37,7 +38,7 @@ pub struct ToyConfig {
 }
 
 /// What is learned, and by what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToySettings {
     /// Distribution of the data.
@@ -61,7 +62,7 @@ pub struct ToySettings {
 }
 
 /// Where the generated points are at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartCloud {
     /// Their mean.
@@ -71,7 +72,7 @@ pub struct StartCloud {
 }
 
 /// One run of an ablation of the drift's anti-symmetry (paper Table 1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ablation {
     /// Name of the run and of its folder.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use drifting_models::Result;
 use drifting_models::nn::{Builder, Init, Linear, Params, Source};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DIM;
 
 /// What stands between two linear layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// x sigmoid(x) (authors' notebook).
@@ -21,7 +22,7 @@ pub enum Activation {
 }
 
 /// Sizes of an [`Mlp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpConfig {
     /// Length of a noise vector.

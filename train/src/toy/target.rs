@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 use drifting_spec::Stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Deviation of the noise around the swiss roll.
@@ -11,7 +12,7 @@ const ROLL_NOISE: f64 = 0.03;
 const BOARD_NOISE: f64 = 0.05;
 
 /// A distribution of points to learn.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {
     /// A spiral of two turns that reaches from -1 to 1 (authors' notebook).
