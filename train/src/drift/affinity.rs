@@ -147,7 +147,7 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::{Features, KeyBatch, KeyShape};
+    use super::super::{Distances, Features, KeyBatch, KeyShape};
     use super::*;
 
     /// 8 generated, 4 unconditional, 30 positive samples in 3 dimensions.
@@ -157,7 +157,7 @@ mod tests {
         let (generated, positives, unconditional) = (values("g", 8), values("p", 30), values("u", 4));
         let features =
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
-        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0).unwrap()
+        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0, Distances::Accurate).unwrap()
     }
 
     fn affinities(weight: f32, settings: &DriftSettings) -> Vec<f32> {

@@ -16,14 +16,14 @@ use super::loss::KeyOutcome;
 use super::numeric::sum_of_squares;
 use super::problem::Problem;
 use super::scale::{Mean, Units, drift_factor};
-use super::settings::{DriftSettings, Reduction, TemperatureAggregation};
+use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregation};
 
 /// Mean of d W over mean of W of each class group (method step 2).
 ///
 /// # Errors
 /// Features that are not finite.
-pub fn distance_means(batch: &KeyBatch<'_>) -> Result<Vec<Mean>, DriftError> {
-    let sums = each_problem(batch, |_, problem| problem.weighted_distance_sum())?;
+pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
+    let sums = each_problem(batch, settings.distances, |_, problem| problem.weighted_distance_sum())?;
     Ok(group_means(batch, &sums))
 }
 
@@ -48,7 +48,7 @@ impl Drifts {
         let shape = batch.shape();
         check_groups(batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
         let units: Vec<_> = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, settings)).collect();
-        let (drifts, sums): (Vec<_>, Vec<_>) = each_problem(batch, |index, problem| {
+        let (drifts, sums): (Vec<_>, Vec<_>) = each_problem(batch, settings.distances, |index, problem| {
             (force::drifts(problem, units[index / shape.locations], settings), problem.weighted_distance_sum())
         })?
         .into_iter()
@@ -149,11 +149,12 @@ impl Drifts {
 /// `compute` for every problem, in their order; the error is that of the first problem that has one.
 fn each_problem<T: Send>(
     batch: &KeyBatch<'_>,
+    how: Distances,
     compute: impl Fn(usize, &Problem) -> T + Sync,
 ) -> Result<Vec<T>, DriftError> {
     let problems = (0..batch.shape().problems()).into_par_iter();
     let results: Vec<_> =
-        problems.map(|index| Problem::new(batch, index).map(|problem| compute(index, &problem))).collect();
+        problems.map(|index| Problem::new(batch, index, how).map(|problem| compute(index, &problem))).collect();
     results.into_iter().collect()
 }
 

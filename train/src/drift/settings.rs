@@ -78,6 +78,18 @@ pub enum ScaleScope {
     Ema,
 }
 
+/// How distances are computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distances {
+    /// About the centre of the points, and number by number where digits would cancel.
+    #[default]
+    Accurate,
+    /// sqrt(|x|^2 + |y|^2 - 2 x.y) as it stands, like the official code: features that hardly differ get the distances of
+    /// their rounding. For comparison with it.
+    Expanded,
+}
+
 /// Settings of the objective; missing ones take the official code's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +98,8 @@ pub struct DriftSettings {
     pub temperatures: Vec<f32>,
     /// Kernel.
     pub kernel: Kernel,
+    /// How distances are computed.
+    pub distances: Distances,
     /// Normalise the kernel over the targets y of each x (the softmax over rows).
     pub normalize_over_y: bool,
     /// Normalise the kernel over the samples x of each y (the softmax over columns). Both together enter as their
@@ -128,6 +142,7 @@ impl Default for DriftSettings {
         Self {
             temperatures: vec![0.2, 0.05, 0.02],
             kernel: Kernel::default(),
+            distances: Distances::default(),
             normalize_over_y: true,
             normalize_over_x: true,
             sinkhorn_iterations: 0,

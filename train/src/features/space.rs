@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use drifting_models::autoencoder::{self, Autoencoder};
 use drifting_models::ops::{Values, inner};
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
 use super::key::{FeatureKey, Origin, available_keys, select_keys};
-use super::{Encoder, FeatureError, MaeEncoder, MapInfo};
+use super::{ConvNextEncoder, Decoded, Encoder, FeatureError, MaeEncoder, MapInfo};
 use crate::config::{EncoderSettings, FeatureSettings};
 
 /// Encoders with the keys of a run.
@@ -39,9 +41,23 @@ impl FeatureSpace {
     /// # Errors
     /// An encoder that cannot be read or takes other images; keys as in [`select_keys`].
     pub fn open(image: ImageShape, settings: &FeatureSettings) -> Result<Self, FeatureError> {
+        let autoencoder: Option<Arc<dyn Autoencoder>> = match &settings.decoder {
+            Some(folder) => Some(autoencoder::open(folder, &Device::Cpu)?.into()),
+            None => None,
+        };
+        let seen = match &autoencoder {
+            Some(autoencoder) => autoencoder.image_shape(image)?,
+            None => image,
+        };
         let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
         if let Some(EncoderSettings { mae }) = &settings.encoder {
-            encoders.push(Box::new(MaeEncoder::open(mae, image)?));
+            encoders.push(Box::new(MaeEncoder::open(mae, seen)?));
+        }
+        if let Some(folder) = &settings.convnext {
+            encoders.push(Box::new(ConvNextEncoder::open(folder, seen)?));
+        }
+        if let Some(autoencoder) = autoencoder {
+            encoders = vec![Box::new(Decoded::new(autoencoder, encoders))];
         }
         Self::new(image, encoders, &settings.keys)
     }

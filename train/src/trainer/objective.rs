@@ -127,7 +127,7 @@ impl StepObjective<'_> {
             timed(&mut timings.drift, || {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
-                    means.distances.extend(distance_means(&views.features(self, key).batch()?)?);
+                    means.distances.extend(distance_means(&views.features(self, key).batch()?, self.settings)?);
                 }
                 Ok::<_, StepError>(())
             })?;
@@ -164,7 +164,7 @@ impl StepObjective<'_> {
         let distances = match (past, known) {
             (Some(past), _) => vec![past.distance; range.len()],
             (None, Some(known)) => pool(&known.distances, scope)[range.clone()].to_vec(),
-            (None, None) => pool(&distance_means(&batch)?, scope),
+            (None, None) => pool(&distance_means(&batch, self.settings)?, scope),
         };
         let drifts = Drifts::new(&batch, &distances, self.settings)?;
         let squares = drifts.square_means();
