@@ -12,7 +12,7 @@ use drifting_models::weights::write_bytes;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ServeSettings};
-use drifting_train::config::{RunSettings, TrainConfig};
+use drifting_train::config::{Plan, RunSettings, TrainConfig};
 use drifting_train::data::{Dataset, DirectFeed};
 use drifting_train::run::{self, GeneratorRun, Launch, Observer, Report, RunFolder};
 
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Trains until all steps are taken or the time is up; false when a person stopped it.
 fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool> {
-    eprintln!("{}", train::plan(config)?);
+    eprintln!("{}", Plan::generator(config, None)?);
     let asked = train::stop_on_signal()?;
     let stop = AtomicBool::new(false);
     let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;

@@ -91,7 +91,8 @@ impl Plan {
     pub(super) fn config(&self, variant: &Variant, seed: u64) -> Result<TrainConfig> {
         let seed = format!("seed={seed}");
         let sets = self.set.iter().chain(&variant.set).chain([&seed]);
-        let overrides = sets.map(|set| set.parse::<Override>().map_err(anyhow::Error::msg)).collect::<Result<Vec<_>>>()?;
+        let overrides =
+            sets.map(|set| set.parse::<Override>().map_err(anyhow::Error::msg)).collect::<Result<Vec<_>>>()?;
         match ExperimentConfig::load(&self.base, &overrides)? {
             ExperimentConfig::Generator(config) => Ok(*config),
             _ => bail!("{} trains no generator", self.base.display()),

@@ -1,6 +1,7 @@
 //! The settings of a masked autoencoder's training (method section 7.2).
 
 use drifting_spec::MaeConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,7 +12,7 @@ use crate::data::{Augment, DataSource, Reading};
 use crate::optim::Schedule;
 
 /// The training of a masked autoencoder, resolved and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaeTrainConfig {
     /// Name of the model.
@@ -59,7 +60,7 @@ pub struct MaeTrainConfig {
 }
 
 /// Images of one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageBatch {
     /// Images whose mean loss a step goes down.
@@ -70,7 +71,7 @@ pub struct ImageBatch {
 }
 
 /// What is hidden from the encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskSettings {
     /// Probability of each block of positions to be hidden.
@@ -84,7 +85,7 @@ impl Default for MaskSettings {
 }
 
 /// Classification beside the reconstruction: loss = weight * cross entropy + (1 - weight) * reconstruction.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneSettings {
     /// The last steps of the run; 0 for none.
@@ -115,7 +116,7 @@ impl FinetuneSettings {
 }
 
 /// Measurements on held-out images: the source's test images, or some of the training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationSettings {
     /// Steps between measurements; 0 for none but the last.

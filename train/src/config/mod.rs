@@ -1,23 +1,30 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
+pub mod cost;
 mod experiment;
 mod features;
 mod load;
 mod loader;
 mod mae;
+mod plan;
 mod queue;
+mod schema;
 mod settings;
 mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings};
+pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use plan::Plan;
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
+pub use schema::schema;
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
@@ -26,7 +33,7 @@ use crate::drift::{AlphaLaw, DriftSettings};
 use crate::optim::{AdamWSettings, Schedule};
 
 /// A training run, resolved and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Name of the model.
@@ -79,7 +86,7 @@ pub struct TrainConfig {
 }
 
 /// Images of one step (paper Table 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchSettings {
     /// Class groups, N_c.
@@ -96,7 +103,7 @@ pub struct BatchSettings {
 }
 
 /// Optimizer settings.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerSettings {
     /// Constants of AdamW.
@@ -121,7 +128,7 @@ impl OptimizerSettings {
 }
 
 /// Moving averages of the parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaSettings {
     /// Decays, one average each; the first one is sampled and exported.
@@ -146,7 +153,7 @@ impl EmaSettings {
 }
 
 /// How the model is sampled unless something else is asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingSettings {
     /// Guidance strength.
@@ -166,7 +173,7 @@ impl Default for SamplingSettings {
 }
 
 /// What the run folder receives, in steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputSettings {
     /// Steps between lines of `metrics.jsonl`.
