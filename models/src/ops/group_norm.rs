@@ -75,15 +75,8 @@ impl CustomOp3 for Fused {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, scale, bias) = (slice(x, x_layout)?, slice(scale, scale_layout)?, slice(bias, bias_layout)?);
-        let batch = x_layout.dims()[0];
-        let image = (x.len() / batch.max(1)).max(1);
         let affine = Affine { settings: self.settings, scale, bias };
-        let (mut out, mut statistics) = (vec![0.0; x.len()], vec![0.0; batch * 2 * scale.len()]);
-        out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(statistics.par_chunks_mut(2 * scale.len())).for_each(
-            |((out, x), statistics)| {
-                simd::dispatch_kernel(Forward { affine, x, statistics, out });
-            },
-        );
+        let (out, statistics) = forward(affine, x_layout.dims()[0], x);
         *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -101,17 +94,9 @@ impl CustomOp3 for Fused {
         let (scale_values, bias_values) = (Values::of(scale)?, Values::of(bias)?);
         let affine = Affine { settings: self.settings, scale: &scale_values, bias: &bias_values };
         let (batch, channels) = (x.dim(0)?, scale.dim(0)?);
-        let image = (x_values.len() / batch.max(1)).max(1);
         let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut x_grad, mut affine_grad) = (vec![0.0; x_values.len()], vec![0.0; batch * 2 * channels]);
-        x_grad
-            .par_chunks_mut(image)
-            .zip(affine_grad.par_chunks_mut(2 * channels))
-            .zip(x_values.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(2 * channels)))
-            .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
-                simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
-            });
-        let sums = Tensor::from_vec(column_sums(&affine_grad, 2 * channels), (2, channels), x.device())?;
+        let (x_grad, sums) = backward(affine, batch, (&x_values, &dy), &statistics);
+        let sums = Tensor::from_vec(sums, (2, channels), x.device())?;
         Ok((
             Some(Tensor::from_vec(x_grad, x.shape(), x.device())?),
             scale.track_op().then(|| sums.get(0)).transpose()?,
@@ -120,11 +105,44 @@ impl CustomOp3 for Fused {
     }
 }
 
+/// The norm of `batch` images, and their statistics: `[batch, 2, channels]`.
+pub(super) fn forward(affine: Affine<'_>, batch: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let image = (x.len() / batch.max(1)).max(1);
+    let sizes = 2 * affine.scale.len();
+    let (mut out, mut statistics) = (vec![0.0; x.len()], vec![0.0; batch * sizes]);
+    out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(statistics.par_chunks_mut(sizes)).for_each(
+        |((out, x), statistics)| {
+            simd::dispatch_kernel(Forward { affine, x, statistics, out });
+        },
+    );
+    (out, statistics)
+}
+
+/// Gradients of `batch` images, as x, and of scale and bias, `[2, channels]`, from the statistics of [`forward`].
+pub(super) fn backward(
+    affine: Affine<'_>,
+    batch: usize,
+    (x, dy): (&[f32], &[f32]),
+    statistics: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let image = (x.len() / batch.max(1)).max(1);
+    let sizes = 2 * affine.scale.len();
+    let (mut dx, mut affine_grad) = (vec![0.0; x.len()], vec![0.0; batch * sizes]);
+    dx.par_chunks_mut(image)
+        .zip(affine_grad.par_chunks_mut(sizes))
+        .zip(x.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(sizes)))
+        .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
+            simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
+        });
+    (dx, column_sums(&affine_grad, sizes))
+}
+
+/// Scale and bias, `[channels]` each, of a norm with these settings.
 #[derive(Clone, Copy)]
-struct Affine<'a> {
-    settings: GroupNorm,
-    scale: &'a [f32],
-    bias: &'a [f32],
+pub(super) struct Affine<'a> {
+    pub(super) settings: GroupNorm,
+    pub(super) scale: &'a [f32],
+    pub(super) bias: &'a [f32],
 }
 
 /// Replaces each channel's number by the mean over its group, where each of `groups` equal groups has `count` numbers.

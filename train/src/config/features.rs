@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use drifting_spec::ImageShape;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::features::{FeatureError, available_keys, select_keys};
 
 /// Feature keys of the loss; each contributes one term of weight 1.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSettings {
     /// `all`, names such as `global`, `layer2_blk4_std_2` or `patch_7`, and patterns such as `layer*_mean`.
@@ -25,7 +26,7 @@ pub struct FeatureSettings {
 }
 
 /// A trained encoder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderSettings {
     /// Weights of a masked autoencoder, or the run folder that it was trained in.

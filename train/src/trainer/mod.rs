@@ -75,6 +75,12 @@ impl<'a> Trainer<'a> {
         self.learner.step_count()
     }
 
+    /// What the real images are drawn from.
+    #[must_use]
+    pub fn data(&self) -> &DataInfo {
+        self.feed.info()
+    }
+
     /// The network being trained.
     #[must_use]
     pub fn generator(&self) -> &Generator {

@@ -1,5 +1,7 @@
 //! Dense convolution: a matrix product of patches, tile by tile.
 
+use std::ops::RangeInclusive;
+
 use rayon::prelude::*;
 
 use super::super::block::sum;
@@ -7,16 +9,22 @@ use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::simd::{self, Kernel};
 use super::geometry::Geometry;
 
-/// Patches in a tile: enough for the matrix product to run at its speed.
-const TILE: usize = 256;
+/// Patches in a tile: enough for the matrix product to run at its speed, few enough to stay in cache and to share out.
+const TILE: RangeInclusive<usize> = 128..=384;
+/// Memory of a tile of patches, in bytes.
+const TILE_MEMORY: usize = 4 << 20;
+/// Tiles that a batch should have at least.
+const TILES: usize = 16;
 /// Tasks that a weight gradient is split into.
 const PARTS: usize = 16;
 /// Memory that the tasks' own weight gradients may take together, in bytes.
 const GRADIENT_MEMORY: usize = 256 << 20;
 
-/// Output rows in a tile.
+/// Output rows in a tile, counted through all images.
 fn tile_rows(g: &Geometry) -> usize {
-    TILE.div_ceil(g.out_width)
+    let fitting = TILE_MEMORY / (4 * g.patch());
+    let pixels = (g.out_rows() * g.out_width / TILES).min(fitting).clamp(*TILE.start(), *TILE.end());
+    pixels.div_ceil(g.out_width)
 }
 
 /// `[batch, out_height, out_width, outputs]`.
@@ -46,33 +54,63 @@ fn patches<'a>(g: &Geometry, x: &'a [f32], (first, pixels): (usize, usize), buff
         return &x[first * g.out_width * g.channels..][..len];
     }
     buffer.resize(len, 0.0);
-    g.gather(x, first..first + pixels / g.out_width, buffer);
+    g.gather(x, first, buffer);
     buffer
 }
 
 /// `[batch, height, width, channels]`.
 pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    let rows = tile_rows(g).min(g.out_height);
+    match g.reversed() {
+        Some(reversed) => forward(&reversed, dy, &turned(g, weight), None),
+        None => scattered(g, weight, dy),
+    }
+}
+
+/// The kernel turned by 180 degrees, from outputs to channels: `[kernel, kernel, outputs, channels]`.
+fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
+    const BLOCK: usize = 16;
+    let (channels, outputs) = (g.channels, g.outputs);
+    let mut turned = vec![0.0; weight.len()];
+    let taps = turned.par_chunks_mut(channels * outputs).rev().zip(weight.par_chunks(channels * outputs));
+    taps.for_each(|(to, from)| {
+        // In blocks, so that what is read and what is written stay in cache.
+        for start in (0..channels).step_by(BLOCK) {
+            let end = (start + BLOCK).min(channels);
+            for (output, to) in to.chunks_exact_mut(channels).enumerate() {
+                for channel in start..end {
+                    to[channel] = from[channel * outputs + output];
+                }
+            }
+        }
+    });
+    turned
+}
+
+/// The input gradient patch by patch, for strides that leave pixels out.
+fn scattered(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     let weight = Matrix::new(weight, g.patch(), g.outputs).t();
+    // A task has the whole of an image, or several.
+    let images = tile_rows(g).div_ceil(g.out_height);
+    let rows = tile_rows(g);
     let mut dx = vec![0.0; g.batch * g.image()];
-    let images = dx.par_chunks_mut(g.image()).zip(dy.par_chunks(g.out_height * g.out_row()));
-    images.for_each_init(Vec::new, |patches, (dx, dy)| {
+    let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
+    tasks.for_each_init(Vec::new, |patches, (dx, dy)| {
         for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
             let pixels = dy.len() / g.outputs;
             patches.resize(pixels * g.patch(), 0.0);
             matmul(patches, Matrix::new(dy, pixels, g.outputs), weight, 1.0, Threads::One);
-            simd::dispatch_kernel(Scatter { g, patches, first: tile * rows, image: dx });
+            simd::dispatch_kernel(Scatter { g, patches, first: tile * rows, images: dx });
         }
     });
     dx
 }
 
-/// Adds patches from output row `first` on to an image.
+/// Adds patches from output row `first` on to images.
 struct Scatter<'a> {
     g: &'a Geometry,
     patches: &'a [f32],
     first: usize,
-    image: &'a mut [f32],
+    images: &'a mut [f32],
 }
 
 impl Kernel for Scatter<'_> {
@@ -80,8 +118,7 @@ impl Kernel for Scatter<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let rows = self.patches.len() / (self.g.out_width * self.g.patch());
-        self.g.scatter(self.patches, self.first..self.first + rows, self.image);
+        self.g.scatter(self.patches, self.first, self.images);
     }
 }
 

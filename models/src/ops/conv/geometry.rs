@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 
-use super::Conv;
+use super::{Conv, Padding};
 
 /// Sizes of a convolution. All are at least 1 but the batch.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,25 @@ impl Geometry {
         }
         let (out_height, out_width) = ((rows - kernel) / stride + 1, (columns - kernel) / stride + 1);
         Ok(Self { batch, height, width, channels, kernel, outputs, out_height, out_width, conv })
+    }
+
+    /// The convolution of the result's gradient, with the kernel turned, that gives the gradient of the images; there is none
+    /// if the stride leaves pixels out or the padding is wider than the kernel.
+    pub(super) fn reversed(&self) -> Option<Self> {
+        let Padding { top, bottom, left, right } = self.conv.padding;
+        let side = |padding: usize| (self.kernel - 1).checked_sub(padding);
+        let padding = Padding { top: side(top)?, bottom: side(bottom)?, left: side(left)?, right: side(right)? };
+        (self.conv.stride == 1).then_some(Self {
+            batch: self.batch,
+            height: self.out_height,
+            width: self.out_width,
+            channels: self.outputs,
+            kernel: self.kernel,
+            outputs: self.channels,
+            out_height: self.height,
+            out_width: self.width,
+            conv: Conv { padding, ..self.conv },
+        })
     }
 
     /// Whether every channel is convolved by itself (with one channel, dense and depthwise are the same).
@@ -93,11 +112,11 @@ impl Geometry {
         (first..end.max(first), (at + first).saturating_sub(left).min(self.width))
     }
 
-    /// Writes the patches of the output rows `rows` (counted through all images) to `patches`,
+    /// Writes the patches from output row `first` on, counted through all images, to `patches`,
     /// `[rows, out_width, kernel, kernel, channels]`.
-    pub(super) fn gather(&self, x: &[f32], rows: Range<usize>, patches: &mut [f32]) {
+    pub(super) fn gather(&self, x: &[f32], first: usize, patches: &mut [f32]) {
         let (c, line) = (self.channels, self.kernel * self.channels);
-        for (row, patches) in rows.zip(patches.chunks_exact_mut(self.out_width * self.patch())) {
+        for (row, patches) in (first..).zip(patches.chunks_exact_mut(self.out_width * self.patch())) {
             let (image, y) = (&x[row / self.out_height * self.image()..][..self.image()], row % self.out_height);
             for tap in 0..self.kernel {
                 let input = self.input_row(y, tap).map(|row| &image[row * self.row()..][..self.row()]);
@@ -116,12 +135,14 @@ impl Geometry {
         }
     }
 
-    /// Adds the patches of output rows `rows` of one image to the pixels that they were made of; the counterpart of
+    /// Adds patches from output row `first` on to the pixels that they were made of; the counterpart of
     /// [`gather`](Self::gather).
     #[inline(always)]
-    pub(super) fn scatter(&self, patches: &[f32], rows: Range<usize>, image: &mut [f32]) {
+    pub(super) fn scatter(&self, patches: &[f32], first: usize, images: &mut [f32]) {
         let (c, line) = (self.channels, self.kernel * self.channels);
-        for (y, patches) in rows.zip(patches.chunks_exact(self.out_width * self.patch())) {
+        for (row, patches) in (first..).zip(patches.chunks_exact(self.out_width * self.patch())) {
+            let (image, y) =
+                (&mut images[row / self.out_height * self.image()..][..self.image()], row % self.out_height);
             for tap in 0..self.kernel {
                 let Some(row) = self.input_row(y, tap) else { continue };
                 let to = &mut image[row * self.row()..][..self.row()];
