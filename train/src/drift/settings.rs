@@ -79,7 +79,7 @@ pub enum ScaleScope {
 }
 
 /// How distances are computed in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Distances {
     /// About the centre of the points, and number by number where digits would cancel.

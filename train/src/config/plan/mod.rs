@@ -116,7 +116,7 @@ impl Plan {
         let features = &config.features;
         let image = config.generator.image;
         let forward = (work.generated + work.real) * (1.0 + work.looks);
-        let mut known = true;
+        let mut known = features.convnext.is_none() && features.decoder.is_none();
         let mut maps = Vec::new();
         if let Some(settings) = &features.encoder {
             match Encoder::of(settings, self)? {
@@ -131,6 +131,15 @@ impl Plan {
                 }
                 None => known = false,
             }
+        }
+        if let Some(folder) = &features.convnext {
+            self.need("ConvNeXt-V2", folder);
+            let once = FLOP * cost::CONVNEXT_BASE_MACS as f64;
+            self.flops.push(("ConvNeXt-V2 Base", once * (forward + work.generated)));
+        }
+        if let Some(folder) = &features.decoder {
+            self.need("decoder", folder);
+            self.notes.push("the decoder before the encoders is not counted".to_owned());
         }
         if !known {
             self.notes.push(format!("feature keys {}", features.keys.join(" ")));
