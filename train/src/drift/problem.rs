@@ -1,11 +1,11 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{Kernel, dispatch_kernel, sum};
+use drifting_models::ops::simd::{Kernel, dispatch, dispatch_kernel};
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
-use super::numeric::sum_of_squares;
+use super::numeric::{squares, sum, sum_of_squares};
 use super::settings::Distances;
 
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
@@ -44,8 +44,7 @@ impl Problem {
             batch.vectors(set, group, location).for_each(|vector| points.extend_from_slice(vector));
         }
         let uncentered = (how == Distances::Expanded).then(|| points.clone());
-        center(&mut points, shape.dim);
-        let norms: Vec<f32> = points.chunks_exact(shape.dim).map(|point| sum_of_squares(point) as f32).collect();
+        let norms = dispatch_kernel(Center { points: &mut points, dim: shape.dim });
         // A NaN is not in the range either; about the centre, one bad number makes all of them bad.
         if norms.iter().any(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
             let set = culprit(batch, group, location);
@@ -98,7 +97,7 @@ impl Problem {
             let unconditional = self.weight * sum(&row[own..negatives]);
             f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]))
         };
-        self.distances.chunks_exact(targets).map(row).sum()
+        dispatch(|| self.distances.chunks_exact(targets).map(row).sum())
     }
 
     /// d / unit `[Ng, targets]`, and `mask` more between a sample and itself.
@@ -211,16 +210,29 @@ fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str 
     sets.into_iter().find(|(_, set)| batch.vectors(set, group, location).any(bad)).map_or("some", |(name, _)| name)
 }
 
-/// Takes the mean of the rows from each of them.
-fn center(points: &mut [f32], dim: usize) {
-    let rows = points.len() / dim;
-    let mut mean = vec![0.0; dim];
-    for point in points.chunks_exact(dim) {
-        mean.iter_mut().zip(point).for_each(|(mean, value)| *mean += value);
-    }
-    mean.iter_mut().for_each(|mean| *mean /= rows as f32);
-    for point in points.chunks_exact_mut(dim) {
-        point.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+/// Takes the mean of the points from each of them; gives their squared norms.
+struct Center<'a> {
+    points: &'a mut [f32],
+    dim: usize,
+}
+
+impl Kernel for Center<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Self { points, dim } = self;
+        let rows = points.len() / dim;
+        let mut mean = vec![0.0; dim];
+        for point in points.chunks_exact(dim) {
+            mean.iter_mut().zip(point).for_each(|(mean, value)| *mean += value);
+        }
+        mean.iter_mut().for_each(|mean| *mean /= rows as f32);
+        let norm = |point: &mut [f32]| {
+            point.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+            squares(point) as f32
+        };
+        points.chunks_exact_mut(dim).map(norm).collect()
     }
 }
 
