@@ -101,3 +101,54 @@ fn in_run_folder(folder: &Path) -> Result<PathBuf, FeatureError> {
         _ => Err(failed(&checkpoint, "holds several moving averages; name the file of one".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const IMAGE: ImageShape = ImageShape { channels: 1, height: 8, width: 8 };
+
+    /// Writes weights under the header entry `entry`.
+    fn write(path: &Path, entry: &str) {
+        let config = MaeConfig { blocks: [1; 4], ..MaeConfig::new(IMAGE, 2, 4, 3) };
+        let mae = Mae::new(config.clone(), Source::Seed(1), &Device::Cpu).unwrap();
+        let header = BTreeMap::from([(entry.to_owned(), serde_json::to_string(&config).unwrap())]);
+        weights::write(path, &mae.params().tensors(), &header).unwrap();
+    }
+
+    #[test]
+    fn weights_are_found_by_file_and_by_run_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoints/step_000007");
+        std::fs::create_dir_all(&checkpoint).unwrap();
+        let file = checkpoint.join("ema_0.9995.safetensors");
+        write(&file, "mae");
+        let missing = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        assert!(missing.contains("features.encoder.mae") && missing.contains("latest"), "{missing}");
+        std::fs::write(folder.path().join(LATEST), "step_000007\n").unwrap();
+        for path in [folder.path(), &file] {
+            let encoder = MaeEncoder::open(path, IMAGE).unwrap();
+            let maps: Vec<_> = encoder.maps().iter().map(|map| map.name.as_str()).collect();
+            assert_eq!(maps, ["x", "conv1", "layer1", "layer2", "layer3", "layer4"]);
+            let files = encoder.weight_files();
+            assert!(files[0].0.ends_with("ema_0.9995.safetensors") && files[0].1.len() == 64, "{files:?}");
+        }
+        write(&checkpoint.join("ema_0.9.safetensors"), "mae");
+        let several = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        assert!(several.contains("several moving averages; name the file of one"), "{several}");
+    }
+
+    #[test]
+    fn other_files_and_images_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("encoder.safetensors");
+        write(&path, "config");
+        MaeEncoder::open(&path, IMAGE).unwrap();
+        let other = ImageShape { channels: 3, ..IMAGE };
+        assert!(MaeEncoder::open(&path, other).unwrap_err().to_string().contains("is for images of"));
+        write(&path, "manifest");
+        assert!(MaeEncoder::open(&path, IMAGE).unwrap_err().to_string().contains("no header that describes"));
+    }
+}
