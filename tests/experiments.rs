@@ -1,5 +1,7 @@
 //! An encoder and the generator that drifts in its features: what a run keeps, refuses and starts from.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 mod common;
 
 use common::Workspace;

@@ -1,6 +1,6 @@
 //! docs/paper-to-code.md says nothing that is not there, and leaves nothing of the paper out.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use crate::toy::ToyConfig;
 /// An experiment: a generator, its feature encoder, or points in the plane.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "only its shape is used")]
+#[allow(dead_code, clippy::large_enum_variant, reason = "only its shape is used")]
 enum Experiment {
     Generator(TrainConfig),
     Mae(MaeTrainConfig),

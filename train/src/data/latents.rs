@@ -157,7 +157,7 @@ impl<'a> LatentWriter<'a> {
                     for part in 0..entry.images.div_ceil(batch) as u64 {
                         let (numbers, ids) = batches.take(number as u64 * per_shard + part)?;
                         let latents = self.encode(numbers, &ids)?;
-                        rows.add(latents, ids)?;
+                        rows.add(latents, ids);
                         progress(done + rows.ids.len());
                     }
                     self.write_shard(&path, rows, &plan)?
@@ -244,17 +244,15 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, latents: Vec<Tensor>, ids: Vec<u64>) -> Result<()> {
+    fn add(&mut self, latents: Vec<Tensor>, ids: Vec<u64>) {
         self.versions.resize_with(latents.len(), Vec::new);
         self.versions.iter_mut().zip(latents).for_each(|(parts, part)| parts.push(part));
         self.ids.extend(ids);
-        Ok(())
     }
 }
 
 fn check_finite(path: &Path, latents: &Tensor) -> Result<()> {
-    let sum = latents.to_dtype(DType::F32)?.abs()?.max_all()?.to_scalar::<f32>()?;
-    match sum.is_finite() && !latents.ne(latents)?.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()?.eq(&1.0) {
+    match latents.flatten_all()?.to_vec1::<f32>()?.iter().all(|number| number.is_finite()) {
         true => Ok(()),
         false => Err(DataError::file(path, "the autoencoder made a number that is not finite")),
     }

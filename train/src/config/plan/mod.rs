@@ -204,8 +204,9 @@ impl Plan {
         let mut plan = Self::new(config, weights + biases, None);
         plan.flops.push(("network", 3.0 * FLOP * (weights * config.toy.generated) as f64));
         plan.remember(weights + biases, 0);
-        let pairs = config.toy.generated * (config.toy.generated + config.toy.positives);
-        plan.memory.push(("pairs of points", 4.0 * BYTES * pairs as f64));
+        // Of each hidden layer its sum and what the activation makes of it.
+        let kept = config.toy.generated * (network.noise + 2 * network.hidden * network.depth);
+        plan.memory.push(("activations", BYTES * kept as f64));
         plan.notes.push(format!("{} points of the data in each step", config.toy.positives));
         if !config.ablations.is_empty() {
             let names: Vec<_> = config.ablations.iter().map(|ablation| ablation.name.as_str()).collect();
