@@ -16,6 +16,7 @@ mod linear;
 pub mod matmul;
 mod norm;
 mod positions;
+mod residual;
 mod resize;
 pub mod simd;
 mod storage;
@@ -34,6 +35,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use norm::{Modulation, norm};
 pub use positions::{Rotation, sine_cosine};
+pub use residual::{NormedConv, normed_conv, residual};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
 pub use swiglu::swiglu;
 

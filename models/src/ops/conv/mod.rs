@@ -4,9 +4,9 @@
 //! to stay in cache. Tiles do not depend on the number of threads, and sums over them are taken in their order, so the
 //! results do not depend on it either.
 
-mod dense;
+pub(super) mod dense;
 mod depthwise;
-mod geometry;
+pub(super) mod geometry;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 

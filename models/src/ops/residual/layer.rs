@@ -1,0 +1,144 @@
+//! A convolution with its norm, for a few images at a time.
+
+use candle_core::{Result, bail};
+
+use super::super::conv::dense;
+use super::super::conv::geometry::Geometry;
+use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
+use super::super::{GroupNorm, simd};
+use super::NormedConv;
+
+/// A layer without its weights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerSettings {
+    pub(super) geometry: Geometry,
+    norm: GroupNorm,
+}
+
+impl LayerSettings {
+    pub(super) fn new(shape: (usize, usize, usize, usize), layer: &NormedConv<'_>) -> Result<Self> {
+        let geometry = Geometry::new(shape, layer.weight.dims4()?, layer.conv)?;
+        if geometry.is_depthwise() {
+            bail!("a convolution of {} groups in a residual block: only dense ones", layer.conv.groups);
+        }
+        let settings = Self { geometry, norm: layer.norm };
+        let (batch, height, width, outputs) = settings.out_shape();
+        layer.norm.check(&[batch, height, width, outputs], layer.scale, layer.bias)?;
+        Ok(settings)
+    }
+
+    pub(super) fn out_shape(&self) -> (usize, usize, usize, usize) {
+        let g = &self.geometry;
+        (g.batch, g.out_height, g.out_width, g.outputs)
+    }
+
+    /// Numbers in the weights: the kernel's, the scale's, the bias's.
+    pub(super) fn len(&self) -> usize {
+        self.geometry.patch() * self.geometry.outputs + 2 * self.geometry.outputs
+    }
+}
+
+/// A layer with its weights.
+pub(super) struct Layer<'a> {
+    settings: LayerSettings,
+    weight: &'a [f32],
+    affine: Affine<'a>,
+    /// The kernel of the input gradient, where it is a convolution.
+    turned: Option<(Geometry, Vec<f32>)>,
+}
+
+/// What a layer keeps of a few images: the convolved maps, and the statistics of each image's norm.
+#[derive(Default)]
+pub(super) struct Kept {
+    convolved: Vec<f32>,
+    statistics: Vec<f32>,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn new(settings: LayerSettings, own: &'a [f32]) -> Self {
+        let outputs = settings.geometry.outputs;
+        let (weight, affine) = own.split_at(own.len() - 2 * outputs);
+        let (scale, bias) = affine.split_at(outputs);
+        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, turned: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.settings.len()
+    }
+
+    /// Numbers in scale and bias.
+    pub(super) fn affine_len(&self) -> usize {
+        2 * self.affine.scale.len()
+    }
+
+    /// Prepares the input gradient.
+    pub(super) fn turn(&mut self) {
+        let g = &self.settings.geometry;
+        self.turned = g.reversed().map(|reversed| (reversed, dense::turned(g, self.weight)));
+    }
+
+    /// For the images in `x`.
+    fn geometry(&self, x: &[f32]) -> Geometry {
+        let g = self.settings.geometry;
+        Geometry { batch: x.len() / g.image(), ..g }
+    }
+
+    /// Numbers in an image of the result.
+    fn out_image(&self) -> usize {
+        self.settings.geometry.out_height * self.settings.geometry.out_row()
+    }
+
+    pub(super) fn forward(&self, x: &[f32], buffer: &mut Vec<f32>) -> (Kept, Vec<f32>) {
+        let g = self.geometry(x);
+        let mut convolved = vec![0.0; g.out_rows() * g.out_row()];
+        dense::forward_here(&g, x, self.weight, &mut convolved, buffer);
+        let mut statistics = vec![0.0; g.batch * 2 * g.outputs];
+        let images = convolved.chunks_exact(self.out_image()).zip(statistics.chunks_exact_mut(2 * g.outputs));
+        for (x, statistics) in images {
+            simd::dispatch_kernel(Statistics { settings: self.affine.settings, x, statistics });
+        }
+        let kept = Kept { convolved, statistics };
+        let out = self.normalised(&kept);
+        (kept, out)
+    }
+
+    /// The result again.
+    pub(super) fn normalised(&self, kept: &Kept) -> Vec<f32> {
+        let mut out = vec![0.0; kept.convolved.len()];
+        let images = kept.convolved.chunks_exact(self.out_image()).zip(out.chunks_exact_mut(self.out_image()));
+        for ((x, out), statistics) in images.zip(kept.statistics.chunks_exact(2 * self.affine.scale.len())) {
+            simd::dispatch_kernel(Apply { affine: self.affine, x, statistics, out });
+        }
+        out
+    }
+
+    /// The gradient of the convolved maps; those of scale and bias are added to `affine_grad`.
+    pub(super) fn norm_back(&self, kept: &Kept, dy: &[f32], affine_grad: &mut [f32]) -> Vec<f32> {
+        let mut out = vec![0.0; dy.len()];
+        let maps = kept.convolved.chunks_exact(self.out_image()).zip(dy.chunks_exact(self.out_image()));
+        let statistics = kept.statistics.chunks_exact(2 * self.affine.scale.len());
+        for ((dx, (x, dy)), statistics) in out.chunks_exact_mut(self.out_image()).zip(maps).zip(statistics) {
+            simd::dispatch_kernel(Backward { affine: self.affine, x, dy, statistics, dx, affine_grad });
+        }
+        out
+    }
+
+    /// Adds the kernel's gradient to `own`.
+    pub(super) fn add_weight_gradient(&self, x: &[f32], dy: &[f32], own: &mut [f32], buffer: &mut Vec<f32>) {
+        dense::add_weight_gradient(&self.geometry(x), x, (0, dy), &mut own[..self.weight.len()], buffer);
+    }
+
+    /// The gradient of the layer's input from that of the convolved maps.
+    pub(super) fn input_gradient(&self, dy: &[f32], buffer: &mut Vec<f32>) -> Vec<f32> {
+        let batch = dy.len() / self.out_image();
+        let g = Geometry { batch, ..self.settings.geometry };
+        let mut dx = vec![0.0; batch * g.image()];
+        match &self.turned {
+            Some((reversed, turned)) => {
+                dense::forward_here(&Geometry { batch, ..*reversed }, dy, turned, &mut dx, buffer);
+            }
+            None => dense::scatter(&g, self.weight, dy, &mut dx, buffer),
+        }
+        dx
+    }
+}
