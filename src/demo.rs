@@ -94,8 +94,7 @@ fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool>
     let mut observer =
         Limited { progress: Progress::new(), started: Instant::now(), limit, asked: &asked, stop: &stop };
     let (build, command) = (build(), command());
-    let launch =
-        Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop };
+    let launch = Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop };
     let outcome = run::train(&mut GeneratorRun::new(config, data)?, &launch, &mut observer)?;
     if asked.load(Ordering::Relaxed) {
         eprintln!("stopped after step {}, saved; the same command goes on", outcome.step);

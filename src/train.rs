@@ -91,13 +91,8 @@ fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     let (name, steps) = (experiment.settings().name().to_owned(), experiment.settings().steps());
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
     let (stop, build, command) = (stop_on_signal()?, build(), command());
-    let launch = Launch {
-        folder: &folder,
-        allow_changed: &args.allow_changed,
-        build: &build,
-        command: &command,
-        stop: &stop,
-    };
+    let launch =
+        Launch { folder: &folder, allow_changed: &args.allow_changed, build: &build, command: &command, stop: &stop };
     let outcome = run::train(experiment, &launch, &mut Progress::new())?;
     let checkpoint = outcome.checkpoint.display();
     if outcome.finished {

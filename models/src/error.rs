@@ -1,6 +1,6 @@
 //! What can go wrong with a network or its weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -66,4 +66,20 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An input does not fit the network.
+    #[error("{problem}")]
+    Input {
+        /// What does not fit and what would.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// The error with the name of the weight file at fault.
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Io { .. } | Self::File { .. } => self,
+            other => Self::File { path: path.to_owned(), problem: other.to_string() },
+        }
+    }
 }

@@ -1,10 +1,15 @@
 //! The networks of drifting: layers, fused operations with gradients, weights.
 
+pub mod autoencoder;
+pub mod convnext;
 mod error;
 mod generator;
 mod mae;
 pub mod nn;
 pub mod ops;
+pub mod resnet;
+#[cfg(test)]
+mod testing;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 //! Layers: named parameters and the computation over them.
 
+pub(crate) mod frozen;
 mod linear;
 mod norm;
 mod params;

@@ -37,6 +37,7 @@ pub use norm::{Modulation, norm};
 pub use positions::{Rotation, sine_cosine};
 pub use residual::{NormedConv, normed_conv, residual};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
+pub use storage::Values;
 pub use swiglu::swiglu;
 
 /// Added to mean squares and variances before the root (method of the official code).

@@ -76,7 +76,7 @@ pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
     Ok(WeightFile { tensors: tensors.into_iter().collect(), metadata, sha256: hex(&bytes) })
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -202,7 +202,10 @@ mod tests {
     fn the_weight_of_the_classes_grows_over_the_ramp_of_the_last_steps() {
         let finetune = FinetuneSettings { steps: 3000, ..FinetuneSettings::default() };
         let at = |step| finetune.weight_at(step, 200_000);
-        assert_eq!([at(0), at(196_999), at(197_000), at(197_500), at(198_000), at(199_999)], [0.0, 0.0, 0.0, 0.05, 0.1, 0.1]);
+        assert_eq!(
+            [at(0), at(196_999), at(197_000), at(197_500), at(198_000), at(199_999)],
+            [0.0, 0.0, 0.0, 0.05, 0.1, 0.1]
+        );
         assert_eq!(FinetuneSettings::default().weight_at(9, 10), 0.0);
         assert_eq!(FinetuneSettings { steps: 99, ramp: 0, weight: 0.1 }.weight_at(1, 10), 0.1);
     }

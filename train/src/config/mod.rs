@@ -1,8 +1,11 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
 mod experiment;
+mod features;
 mod load;
+mod loader;
 mod mae;
+mod queue;
 mod settings;
 mod start;
 
@@ -10,14 +13,16 @@ use drifting_spec::{AlphaRange, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
+pub use features::{EncoderSettings, FeatureSettings};
 pub use load::{ConfigError, Override};
+pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
 use crate::data::DataSource;
 use crate::drift::{AlphaLaw, DriftSettings};
-use crate::features::PixelKey;
 use crate::optim::{AdamWSettings, Schedule};
 
 /// A training run, resolved and checked.
@@ -76,14 +81,9 @@ pub struct BatchSettings {
     pub positives: usize,
     /// Real images of any class, N_unc, weighted by alpha; 0 turns guidance off.
     pub unconditional: usize,
-}
-
-/// Feature keys of the loss; each contributes one term of weight 1.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureSettings {
-    /// Names, such as `global`, `patch_7`, `mean_4`, `std_4`.
-    pub keys: Vec<String>,
+    /// Class groups that are worked at once; memory does not depend on the others. 0 for all of them, which is fastest.
+    #[serde(default)]
+    pub groups_at_once: usize,
 }
 
 /// Optimizer settings.
@@ -195,7 +195,7 @@ impl TrainConfig {
         self.optimizer.validate()?;
         self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
-        self.feature_keys()?;
+        self.features.validate(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
         let BatchSettings { classes, generated, positives, .. } = self.batch;
         for (key, value) in [("batch.generated", generated), ("batch.positives", positives)] {
             if value == 0 {
@@ -212,24 +212,6 @@ impl TrainConfig {
             }
             None => Ok(()),
         }
-    }
-
-    /// The feature keys, parsed and held against the image.
-    ///
-    /// # Errors
-    /// A name that is no key, a key that does not fit the image or is named twice, none at all.
-    pub fn feature_keys(&self) -> Result<Vec<PixelKey>, ConfigError> {
-        let invalid = |problem: String| ConfigError::Invalid { key: "features.keys".to_owned(), problem };
-        let mut keys = Vec::new();
-        for name in &self.features.keys {
-            let key: PixelKey = name.parse().map_err(|error| ConfigError::Section(format!("{error}")))?;
-            key.size(self.generator.image).map_err(|error| ConfigError::Section(error.to_string()))?;
-            if keys.contains(&key) {
-                return Err(invalid(format!("{name} is named twice")));
-            }
-            keys.push(key);
-        }
-        if keys.is_empty() { Err(invalid("needs at least one key".to_owned())) } else { Ok(keys) }
     }
 
     /// The range of alpha that the run trains, with the default of sampling.

@@ -5,7 +5,7 @@ use drifting_spec::ImageShape;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, DataInfo, Result};
+use super::{DataError, DataInfo, Picture, Result};
 
 /// Labelled images of one shape, at least one of each class, held as bytes.
 #[derive(Clone, Debug)]
@@ -90,6 +90,13 @@ impl Dataset {
     pub fn info(&self) -> DataInfo {
         let (images, sha256) = (self.len(), self.sha256.clone());
         DataInfo { shape: self.shape, classes: self.classes.clone(), images, sha256 }
+    }
+
+    /// The image at `index`; `None` beyond the end.
+    #[must_use]
+    pub fn picture(&self, index: usize) -> Option<Picture> {
+        let (size, start) = (self.shape.len(), index.checked_mul(self.shape.len())?);
+        Picture::new(self.shape, self.pixels.get(start..start + size)?.to_vec())
     }
 
     /// The images at `indices` as numbers in [-1, 1], `[indices, channels, height, width]`. Indices wrap around at the

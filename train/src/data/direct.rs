@@ -1,53 +1,53 @@
-//! Drawing straight from data in memory.
+//! Drawing straight from the data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use drifting_spec::Stream;
 
 use super::feed::{DataInfo, Feed, FeedCounters, LabelledBatch, LabelledBatches, Request, StepData};
-use super::{Counts, DataError, Dataset, Result, Sampler};
+use super::{Ahead, Counts, DataError, Dataset, Draw, Epochs, Images, Result, Sampler};
+use crate::config::LoaderSettings;
 
 /// Draws the classes and images of each step from the whole data set, as a function of (seed, step).
 #[derive(Debug)]
 pub struct DirectFeed {
-    data: Arc<Dataset>,
-    info: DataInfo,
+    images: Arc<Images>,
     seed: u64,
+    loader: LoaderSettings,
+    steps: Option<(Request, Ahead<(StepData, FeedCounters)>)>,
     counters: FeedCounters,
 }
 
 impl DirectFeed {
-    /// A feed of `data`.
+    /// A feed of data in memory as they are.
     #[must_use]
     pub fn new(data: Arc<Dataset>, seed: u64) -> Self {
-        let info = data.info();
-        Self { data, info, seed, counters: FeedCounters::default() }
+        Self::of(Arc::new(Images::of(data)), LoaderSettings::default(), seed)
+    }
+
+    /// A feed of any images.
+    #[must_use]
+    pub fn of(images: Arc<Images>, loader: LoaderSettings, seed: u64) -> Self {
+        Self { images, seed, loader, steps: None, counters: FeedCounters::default() }
     }
 }
 
 impl Feed for DirectFeed {
     fn info(&self) -> &DataInfo {
-        &self.info
+        self.images.info()
     }
 
     fn next(&mut self, step: u64, request: Request) -> Result<StepData> {
-        let sampler = Sampler::new(&self.data, self.seed);
-        let classes = sampler.classes(step, request.classes);
-        let counts = Counts { positives: request.positives, unconditional: request.unconditional };
-        let drawn = sampler.draw(step, &classes, counts);
-        let counters = &mut self.counters;
-        counters.drawn += (drawn.positives.len() + drawn.unconditional.len()) as u64;
-        let held = classes.iter().map(|&class| (self.data.of_class(class).len(), request.positives));
-        for (held, wanted) in held.chain(classes.iter().map(|_| (self.data.len(), request.unconditional))) {
-            counters.underflows += u64::from(wanted > held);
-            counters.repeated += wanted.saturating_sub(held) as u64;
-        }
-        let ids = drawn.positives.iter().chain(&drawn.unconditional).map(|&index| index as u64).collect();
-        let positives = self.data.images(&drawn.positives);
-        let unconditional = self.data.images(&drawn.unconditional);
-        Ok(StepData { classes, positives, unconditional, ids })
+        let kept = self.steps.take().filter(|(kept, _)| *kept == request);
+        let (_, steps) = self.steps.insert(kept.unwrap_or_else(|| {
+            let (images, seed) = (Arc::clone(&self.images), self.seed);
+            let make = move |step| draw_step(&images, seed, step, request);
+            (request, Ahead::new(self.loader.threads(self.images.is_cheap()), self.loader.ahead, make))
+        }));
+        let (data, counters) = steps.take(step)?;
+        self.counters.add(counters);
+        Ok(data)
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
@@ -69,74 +69,87 @@ impl Feed for DirectFeed {
     }
 }
 
-/// Goes through the data in an order that is a function of (seed, epoch), each image once an epoch; an epoch's last
-/// batch ends with the first images of the next epoch.
-#[derive(Debug)]
-pub struct Epochs {
-    seed: u64,
-    len: usize,
-    epoch: u64,
-    order: Vec<usize>,
+/// The images of one step and what happened on the way.
+fn draw_step(images: &Images, seed: u64, step: u64, request: Request) -> Result<(StepData, FeedCounters)> {
+    let sampler = Sampler::new(images.by_class(), seed);
+    let classes = sampler.classes(step, request.classes);
+    let drawn =
+        sampler.draw(step, &classes, Counts { positives: request.positives, unconditional: request.unconditional });
+    let per_step = (drawn.positives.len() + drawn.unconditional.len()) as u64;
+    let numbered = |indices: &[usize], first: u64| -> Vec<Draw> {
+        indices.iter().zip(first..).map(|(&index, number)| Draw { index, number }).collect()
+    };
+    let positive = numbered(&drawn.positives, step * per_step);
+    let unconditional = numbered(&drawn.unconditional, step * per_step + positive.len() as u64);
+
+    let mut counters = FeedCounters { drawn: per_step, ..FeedCounters::default() };
+    let groups = positive.chunks(request.positives.max(1)).chain(unconditional.chunks(request.unconditional.max(1)));
+    groups.for_each(|group| counters.count_group(group.iter().map(|draw| draw.index)));
+    let (positives, mut ids) = images.read_all(&positive)?;
+    let (others, other_ids) = images.read_all(&unconditional)?;
+    ids.extend(other_ids);
+    let asked = positive.iter().chain(&unconditional);
+    counters.replaced = asked.zip(&ids).filter(|(draw, id)| draw.index as u64 != **id).count() as u64;
+    Ok((StepData { classes, positives, unconditional: others, ids }, counters))
 }
 
-impl Epochs {
-    /// The orders of `len` images.
-    #[must_use]
-    pub fn new(seed: u64, len: usize) -> Self {
-        Self { seed, len, epoch: u64::MAX, order: Vec::new() }
-    }
-
-    /// The index of the image that comes at `position` in the endless sequence of epochs; 0 when there are none.
-    pub fn at(&mut self, position: u64) -> usize {
-        let len = self.len.max(1) as u64;
-        let (epoch, place) = (position / len, (position % len) as usize);
-        if epoch != self.epoch {
-            self.order = Stream::new(self.seed, "data.epoch", epoch).choose(self.len, self.len);
-            self.epoch = epoch;
-        }
-        self.order.get(place).copied().unwrap_or_default()
-    }
-}
-
-/// Labelled batches of data in memory.
+/// Labelled batches, epoch after epoch: each image once an epoch, in an order that is a function of (seed, epoch); the
+/// last batch of an epoch ends with the first images of the next one.
 #[derive(Debug)]
 pub struct DirectBatches {
-    data: Arc<Dataset>,
-    info: DataInfo,
-    epochs: Epochs,
+    images: Arc<Images>,
+    epochs: Arc<Epochs>,
+    loader: LoaderSettings,
+    steps: Option<(usize, Ahead<LabelledBatch>)>,
 }
 
 impl DirectBatches {
-    /// Batches of `data`.
+    /// Batches of data in memory as they are.
     #[must_use]
     pub fn new(data: Arc<Dataset>, seed: u64) -> Self {
-        let (info, epochs) = (data.info(), Epochs::new(seed, data.len()));
-        Self { data, info, epochs }
+        Self::of(Arc::new(Images::of(data)), LoaderSettings::default(), seed)
+    }
+
+    /// Batches of any images.
+    #[must_use]
+    pub fn of(images: Arc<Images>, loader: LoaderSettings, seed: u64) -> Self {
+        let epochs = Arc::new(Epochs::new(seed, images.info().images));
+        Self { images, epochs, loader, steps: None }
     }
 }
 
 impl LabelledBatches for DirectBatches {
     fn info(&self) -> &DataInfo {
-        &self.info
+        self.images.info()
     }
 
     fn next(&mut self, step: u64, count: usize) -> Result<LabelledBatch> {
-        let first = step * count as u64;
-        let indices: Vec<usize> = (0..count as u64).map(|offset| self.epochs.at(first + offset)).collect();
-        Ok(LabelledBatch {
-            images: self.data.images(&indices),
-            labels: indices.iter().map(|&index| self.data.labels()[index]).collect(),
-            ids: indices.iter().map(|&index| index as u64).collect(),
-        })
+        let kept = self.steps.take().filter(|(kept, _)| *kept == count);
+        let (_, steps) = self.steps.insert(kept.unwrap_or_else(|| {
+            let (images, epochs) = (Arc::clone(&self.images), Arc::clone(&self.epochs));
+            let make = move |step: u64| {
+                let draws = epochs.draws(step * count as u64, count);
+                let (numbers, ids) = images.read_all(&draws)?;
+                let labels = draws.iter().map(|draw| images.source().label(draw.index)).collect();
+                Ok(LabelledBatch { images: numbers, labels, ids })
+            };
+            (count, Ahead::new(self.loader.threads(self.images.is_cheap()), self.loader.ahead, make))
+        }));
+        steps.take(step)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use drifting_spec::ImageShape;
 
-    use super::super::Batch;
+    use super::super::{Augment, Crop};
+
     use super::*;
+
+    const FASHION: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 
     /// 3 images of class 0, 17 of class 1; each image is its own number.
     fn data() -> Arc<Dataset> {
@@ -156,11 +169,15 @@ mod tests {
         let mut feed = DirectFeed::new(Arc::clone(&data), 5);
         let request = Request { classes: 2, positives: 4, unconditional: 3 };
         let step = feed.next(7, request).unwrap();
-        let batch = Sampler::new(&data, 5).batch(7, &[0, 1], Counts { positives: 4, unconditional: 3 });
+        let by_class: Vec<Vec<usize>> = (0..2).map(|class| data.of_class(class).to_vec()).collect();
+        let drawn = Sampler::new(&by_class, 5).draw(7, &[0, 1], Counts { positives: 4, unconditional: 3 });
         assert_eq!(step.classes, [0, 1]);
-        assert_eq!(Batch { positives: step.positives.clone(), unconditional: step.unconditional.clone() }, batch);
+        let expected: Vec<u64> =
+            drawn.positives.iter().chain(&drawn.unconditional).map(|&index| index as u64).collect();
+        assert_eq!(step.ids, expected);
         assert_eq!(step.ids, [numbers(&step.positives), numbers(&step.unconditional)].concat());
-        let counters = FeedCounters { drawn: 14, underflows: 1, repeated: 1, ..FeedCounters::default() };
+        let repeated = 4 - BTreeSet::from_iter(&step.ids[..4]).len() as u64;
+        let counters = FeedCounters { drawn: 14, underflows: 1, repeated, ..FeedCounters::default() };
         assert_eq!(feed.counters(), counters);
         assert_eq!(DirectFeed::new(data, 5).next(7, request).unwrap(), step);
     }
@@ -198,5 +215,29 @@ mod tests {
         let LabelledBatch { images, labels, ids } = batch(3, 2);
         assert_eq!(numbers(&images), ids);
         assert!(labels.iter().zip(ids).all(|(&label, id)| label == usize::from(id >= 3)));
+    }
+
+    #[test]
+    fn threads_do_not_change_what_is_drawn() {
+        let augment = Augment { crop: Crop::Random, flip: true, ..Augment::default() };
+        let source = Arc::new(super::super::DataSource::default().open(FASHION).unwrap().0);
+        let images = || Arc::new(Images::new(source.clone(), FASHION, augment, 1).unwrap());
+        let loader = |workers| LoaderSettings { workers: Some(workers), ahead: 3 };
+        let request = Request { classes: 3, positives: 4, unconditional: 2 };
+        let steps = |workers| -> Vec<StepData> {
+            let mut feed = DirectFeed::of(images(), loader(workers), 1);
+            (2..12).map(|step| feed.next(step, request).unwrap()).collect()
+        };
+        let batches = |workers| -> Vec<LabelledBatch> {
+            let mut batches = DirectBatches::of(images(), loader(workers), 1);
+            (2..12).map(|step| batches.next(step, 9).unwrap()).collect()
+        };
+        assert_eq!(steps(3), steps(0));
+        assert_eq!(batches(3), batches(0));
+        // The same image is another crop in the next draw.
+        let mut batches = DirectBatches::of(images(), loader(0), 1);
+        let (first, second) = (batches.next(0, 5000).unwrap(), batches.next(1, 5000).unwrap());
+        let place = second.ids.iter().position(|id| *id == first.ids[0]).unwrap();
+        assert_ne!(first.images[..784], second.images[place * 784..(place + 1) * 784]);
     }
 }

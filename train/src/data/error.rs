@@ -24,13 +24,33 @@ pub enum DataError {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
+    /// One image is damaged; others of the source may be fine.
+    #[error("{name}: {problem}")]
+    Image {
+        /// The file, or the file and the member or row.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A setting contradicts another or is out of range.
-    #[error("data.{key}: {problem}")]
+    #[error("{key}: {problem}")]
     Setting {
         /// Name of the setting.
         key: &'static str,
         /// What is wrong with it, and what would be right.
         problem: String,
+    },
+    /// A queue holds too few images.
+    #[error("the queue of {queue} holds {held} images, but a step asks for {wanted}{}: queue.warm_up fills it before the first step", if *strict { " without repetition (queue.strict)" } else { "" })]
+    Underflow {
+        /// The class, or all classes.
+        queue: String,
+        /// Images that it holds.
+        held: usize,
+        /// Images that were asked for.
+        wanted: usize,
+        /// Whether repetition is forbidden.
+        strict: bool,
     },
     /// A class has no image.
     #[error("class {class} ({name}) has no image")]
@@ -57,6 +77,10 @@ pub enum DataError {
 }
 
 impl DataError {
+    pub(super) fn image(name: impl std::fmt::Display, problem: impl Into<String>) -> Self {
+        Self::Image { name: name.to_string(), problem: problem.into() }
+    }
+
     pub(super) fn file(path: &std::path::Path, problem: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), problem: problem.into() }
     }

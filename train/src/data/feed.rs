@@ -50,7 +50,7 @@ pub struct StepData {
 pub struct FeedCounters {
     /// Images that were drawn.
     pub drawn: u64,
-    /// Draws of a class group that held fewer different images than were asked for, so that some came twice.
+    /// Draws for a class group in which an image came twice, because fewer were there than were asked for.
     pub underflows: u64,
     /// Images that were repeated because of it.
     pub repeated: u64,
@@ -58,6 +58,27 @@ pub struct FeedCounters {
     pub pushed: u64,
     /// Files that could not be read and were replaced by others.
     pub replaced: u64,
+}
+
+impl FeedCounters {
+    /// Adds what happened elsewhere.
+    pub(super) fn add(&mut self, other: Self) {
+        self.drawn += other.drawn;
+        self.underflows += other.underflows;
+        self.repeated += other.repeated;
+        self.pushed += other.pushed;
+        self.replaced += other.replaced;
+    }
+
+    /// Counts the repetitions in what was drawn for one class group.
+    pub(super) fn count_group(&mut self, drawn: impl Iterator<Item = usize>) {
+        let mut drawn: Vec<usize> = drawn.collect();
+        let count = drawn.len();
+        drawn.sort_unstable();
+        drawn.dedup();
+        self.repeated += (count - drawn.len()) as u64;
+        self.underflows += u64::from(drawn.len() < count);
+    }
 }
 
 /// Real images for training a generator.

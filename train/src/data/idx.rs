@@ -57,11 +57,12 @@ pub(super) fn decode(bytes: impl Read, rank: u8, path: &Path) -> Result<Idx> {
     Ok(Idx { dims, data })
 }
 
-/// The data set of images `[n, height, width]` and labels `[n]` with these classes. `path` is for messages.
+/// The data set of images `[n, height, width]` and labels `[n]` with these classes, which must be of `shape` unless that is
+/// left open. `path` is for messages.
 pub(super) fn dataset(
     (images, labels): (Idx, Idx),
     classes: Vec<String>,
-    shape: ImageShape,
+    shape: Option<ImageShape>,
     path: &Path,
 ) -> Result<Dataset> {
     let (&[count, height, width], &[labelled]) = (images.dims.as_slice(), labels.dims.as_slice()) else {
@@ -71,14 +72,13 @@ pub(super) fn dataset(
         return Err(DataError::file(path, format!("holds {count} images, but {labelled} labels")));
     }
     let found = ImageShape { channels: 1, height, width };
-    if found != shape {
-        let ImageShape { channels, height: rows, width: columns } = shape;
+    if let Some(ImageShape { channels, height: rows, width: columns }) = shape.filter(|shape| *shape != found) {
         let problem =
             format!("images are 1 x {height} x {width}, but the generator is set to {channels} x {rows} x {columns}");
         return Err(DataError::file(path, problem));
     }
     let labels = labels.data.into_iter().map(usize::from).collect();
-    Dataset::new(shape, images.data, labels, classes).map_err(|error| DataError::file(path, error.to_string()))
+    Dataset::new(found, images.data, labels, classes).map_err(|error| DataError::file(path, error.to_string()))
 }
 
 /// The images and labels of a folder with the standard file names.
@@ -188,10 +188,10 @@ mod tests {
     fn images_and_labels_must_fit_each_other_and_the_generator() {
         let path = Path::new("folder");
         let names = || vec!["a".to_owned(), "b".to_owned()];
-        let data = dataset((images(), labels()), names(), SHAPE, path).unwrap();
+        let data = dataset((images(), labels()), names(), Some(SHAPE), path).unwrap();
         assert_eq!((data.len(), data.of_class(0)), (3, &[1][..]));
         let fails =
-            |images, labels, names, shape| dataset((images, labels), names, shape, path).unwrap_err().to_string();
+            |images, labels, names, shape| dataset((images, labels), names, Some(shape), path).unwrap_err().to_string();
         let fewer = Idx { dims: vec![2], data: vec![0, 1] };
         assert_eq!(fails(images(), fewer, names(), SHAPE), "folder: holds 3 images, but 2 labels");
         let wide = ImageShape { width: 3, ..SHAPE };

@@ -1,12 +1,11 @@
-//! Where training and test images come from.
+//! The settings of where training and test images come from.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use drifting_spec::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Dataset, Embedded, Result, folder, idx};
+use super::{DataError, Embedded, Result};
 
 /// A source of labelled images, as the table `data` of a configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,30 +17,58 @@ pub enum DataSource {
     Path(PathSource),
 }
 
-/// A folder of idx files or of class folders.
+/// A file or folder of images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathSource {
-    /// The folder.
+    /// The file or folder.
     pub path: PathBuf,
     /// What is in it.
     pub kind: Kind,
-    /// What to do with files that cannot be decoded; idx files are always refused.
+    /// What to do with images that cannot be decoded; idx and CIFAR-10 files are always refused.
     pub on_bad: OnBad,
-    /// Class folders of test images, for `kind = "folder"`; idx folders bring their own.
+    /// Where the test images are; idx and CIFAR-10 folders bring their own.
     pub test_path: Option<PathBuf>,
+    /// Beginning of the names of the training files, for `shards`, `webdataset` and `parquet`.
+    pub files: String,
+    /// Beginning of the names of the test files; with it `test_path` may be left out.
+    pub test_files: String,
+    /// Whether images stay on disk until they are drawn; left open, small sets that are not cropped are kept in memory.
+    pub lazy: Option<bool>,
+    /// Holds CIFAR-10's files against the published checksums.
+    pub verify: bool,
 }
 
-/// What a folder holds.
+/// What a file or folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Whichever of the two is there.
+    /// Whichever of them is there.
     #[default]
     Auto,
     /// idx files under the standard names.
     Idx,
+    /// CIFAR-10's binary batches.
+    Cifar10,
     /// One folder of images for each class.
     Folder,
+    /// safetensors files of latents or images, as `drifting data latents` writes them.
+    Shards,
+    /// tar files of images and labels.
+    Webdataset,
+    /// Parquet files with a column of encoded images and one of labels.
+    Parquet,
+}
+
+impl Kind {
+    /// Whether test images lie beside the training images under names of their own.
+    pub(super) fn brings_test(self) -> bool {
+        matches!(self, Self::Idx | Self::Cifar10)
+    }
+
+    /// Whether there may be many files, of which the settings name some.
+    fn has_files(self) -> bool {
+        matches!(self, Self::Auto | Self::Shards | Self::Webdataset | Self::Parquet)
+    }
 }
 
 /// What to do with image files that cannot be decoded.
@@ -107,6 +134,30 @@ struct Keys {
     on_bad: Option<OnBad>,
     #[serde(skip_serializing_if = "Option::is_none")]
     test_path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    files: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    test_files: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lazy: Option<bool>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    verify: bool,
+}
+
+impl Keys {
+    /// The first key that only a path explains.
+    fn needs_path(&self) -> Option<&'static str> {
+        let keys = [
+            ("data.kind", self.kind.is_some()),
+            ("data.on_bad", self.on_bad.is_some()),
+            ("data.test_path", self.test_path.is_some()),
+            ("data.files", !self.files.is_empty()),
+            ("data.test_files", !self.test_files.is_empty()),
+            ("data.lazy", self.lazy.is_some()),
+            ("data.verify", self.verify),
+        ];
+        keys.into_iter().find(|(_, set)| *set).map(|(key, _)| key)
+    }
 }
 
 impl TryFrom<Keys> for DataSource {
@@ -114,23 +165,25 @@ impl TryFrom<Keys> for DataSource {
 
     fn try_from(keys: Keys) -> Result<Self> {
         let setting = |key, problem: &str| DataError::Setting { key, problem: problem.into() };
-        let Keys { embedded, path, kind, on_bad, test_path } = keys;
-        let Some(path) = path else {
-            return match (kind, on_bad, test_path) {
-                (None, None, None) => Ok(Self::Embedded(embedded.unwrap_or_default())),
-                (Some(_), ..) => Err(setting("kind", "only goes with data.path")),
-                (_, Some(_), _) => Err(setting("on_bad", "only goes with data.path")),
-                (.., Some(_)) => Err(setting("test_path", "only goes with data.path")),
+        if keys.path.is_none() {
+            return match keys.needs_path() {
+                None => Ok(Self::Embedded(keys.embedded.unwrap_or_default())),
+                Some(key) => Err(setting(key, "only goes with data.path")),
             };
-        };
-        if embedded.is_some() {
-            return Err(setting("embedded", "cannot be set together with data.path: give one of them"));
         }
-        let (kind, on_bad) = (kind.unwrap_or_default(), on_bad.unwrap_or_default());
-        if kind == Kind::Idx && test_path.is_some() {
-            return Err(setting("test_path", "does not go with kind = \"idx\": its test images are in data.path"));
+        if keys.embedded.is_some() {
+            return Err(setting("data.embedded", "cannot be set together with data.path: give one of them"));
         }
-        Ok(Self::Path(PathSource { path, kind, on_bad, test_path }))
+        let Keys { path, kind, on_bad, test_path, files, test_files, lazy, verify, .. } = keys;
+        let (path, kind, on_bad) = (path.unwrap_or_default(), kind.unwrap_or_default(), on_bad.unwrap_or_default());
+        if kind.brings_test() && test_path.is_some() {
+            let problem = "does not go with kind = \"idx\" or \"cifar10\": their test images are in data.path";
+            return Err(setting("data.test_path", problem));
+        }
+        if !kind.has_files() && !(files.is_empty() && test_files.is_empty()) {
+            return Err(setting("data.files", "only goes with kind = \"shards\", \"webdataset\" or \"parquet\""));
+        }
+        Ok(Self::Path(PathSource { path, kind, on_bad, test_path, files, test_files, lazy, verify }))
     }
 }
 
@@ -138,8 +191,10 @@ impl From<DataSource> for Keys {
     fn from(source: DataSource) -> Self {
         match source {
             DataSource::Embedded(embedded) => Self { embedded: Some(embedded), ..Self::default() },
-            DataSource::Path(PathSource { path, kind, on_bad, test_path }) => {
-                Self { embedded: None, path: Some(path), kind: Some(kind), on_bad: Some(on_bad), test_path }
+            DataSource::Path(source) => {
+                let PathSource { path, kind, on_bad, test_path, files, test_files, lazy, verify } = source;
+                let (path, kind, on_bad) = (Some(path), Some(kind), Some(on_bad));
+                Self { embedded: None, path, kind, on_bad, test_path, files, test_files, lazy, verify }
             }
         }
     }
@@ -152,176 +207,25 @@ impl Default for DataSource {
 }
 
 impl DataSource {
-    /// The folder `path`, whatever it holds; files that cannot be decoded are refused.
+    /// The file or folder `path`, whatever it holds; images that cannot be decoded are refused.
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self::Path(PathSource { path: path.into(), ..PathSource::default() })
     }
 
-    /// Reads the training images.
-    ///
-    /// # Errors
-    /// A folder or file that is missing or broken, images of another shape than `shape` (class folders are resized),
-    /// a class without images; the message names the file.
-    pub fn open(&self, shape: ImageShape) -> Result<(Dataset, Report)> {
+    /// What to do with images that cannot be decoded.
+    #[must_use]
+    pub fn on_bad(&self) -> OnBad {
         match self {
-            Self::Embedded(embedded) => open_embedded(*embedded, shape, false),
-            Self::Path(source) => match source.resolve()? {
-                Kind::Folder => {
-                    let classes = folder_classes(&source.path)?;
-                    source.open_folder(&source.path, classes, shape)
-                }
-                _ => {
-                    let (images, labels) = idx::read_folder(&source.path, false)?;
-                    let classes = idx::classes(&source.path, &labels)?;
-                    let data = idx::dataset((images, labels), classes, shape, &source.path)?;
-                    Ok(reported(data, source.path.display().to_string(), Vec::new()))
-                }
-            },
+            Self::Embedded(_) => OnBad::Refuse,
+            Self::Path(source) => source.on_bad,
         }
     }
-
-    /// Reads the test images that belong to `train`; `None` when the source has none.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), and class folders other than those of the training images.
-    pub fn open_test(&self, train: &Dataset) -> Result<Option<(Dataset, Report)>> {
-        let (shape, classes) = (train.shape(), train.classes().to_vec());
-        match self {
-            Self::Embedded(embedded) => open_embedded(*embedded, shape, true).map(Some),
-            Self::Path(source) => match (source.resolve()?, &source.test_path) {
-                (Kind::Folder, None) => Ok(None),
-                (Kind::Folder, Some(path)) => {
-                    let found = folder_classes(path)?;
-                    if found != classes {
-                        let problem = format!("has the classes {found:?}, expected those of training, {classes:?}");
-                        return Err(DataError::file(path, problem));
-                    }
-                    source.open_folder(path, classes, shape).map(Some)
-                }
-                _ if !idx::is_present(&source.path, true) => Ok(None),
-                _ => {
-                    let data = idx::dataset(idx::read_folder(&source.path, true)?, classes, shape, &source.path)?;
-                    Ok(Some(reported(data, format!("{} (test)", source.path.display()), Vec::new())))
-                }
-            },
-        }
-    }
-}
-
-impl PathSource {
-    /// What the folder holds, if that was left open.
-    fn resolve(&self) -> Result<Kind> {
-        if !self.path.is_dir() {
-            return Err(DataError::file(&self.path, "is no folder"));
-        }
-        if self.kind != Kind::Auto {
-            return Ok(self.kind);
-        }
-        if idx::is_present(&self.path, false) {
-            return Ok(Kind::Idx);
-        }
-        if folder::class_folders(&self.path)?.is_empty() {
-            let expected = "expected train-images-idx3-ubyte(.gz) and its companions, or one folder of images a class";
-            return Err(DataError::file(&self.path, format!("holds no images: {expected}")));
-        }
-        Ok(Kind::Folder)
-    }
-
-    fn open_folder(&self, path: &Path, classes: Vec<String>, shape: ImageShape) -> Result<(Dataset, Report)> {
-        let (data, skipped) = folder::read(path, classes, shape, self.on_bad)?;
-        Ok(reported(data, path.display().to_string(), skipped))
-    }
-}
-
-fn folder_classes(path: &Path) -> Result<Vec<String>> {
-    let folders = folder::class_folders(path)?;
-    let name = |folder: &PathBuf| {
-        let name = folder.file_name().and_then(|name| name.to_str());
-        name.map(String::from).ok_or_else(|| DataError::file(folder, "has a name that is not UTF-8"))
-    };
-    let classes = folders.iter().map(name).collect::<Result<Vec<_>>>()?;
-    if classes.is_empty() {
-        return Err(DataError::file(path, "holds no class folders: put the images of each class into a folder"));
-    }
-    Ok(classes)
-}
-
-fn open_embedded(embedded: Embedded, shape: ImageShape, test: bool) -> Result<(Dataset, Report)> {
-    let name = format!("embedded {}{}", embedded.name(), if test { " (test)" } else { "" });
-    let data = idx::dataset(embedded.read(test)?, embedded.classes(), shape, Path::new(&name))?;
-    Ok(reported(data, name, Vec::new()))
-}
-
-fn reported(data: Dataset, source: String, skipped: Vec<Skipped>) -> (Dataset, Report) {
-    let report = Report { source, images: data.len(), classes: data.classes().len(), skipped };
-    (data, report)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    const FASHION: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
-
-    #[test]
-    fn the_embedded_images_are_balanced() {
-        let source = DataSource::default();
-        let (train, report) = source.open(FASHION).unwrap();
-        assert_eq!(report.to_string(), "embedded fashion-mnist: 5000 images of 10 classes");
-        let (test, _) = source.open_test(&train).unwrap().unwrap();
-        for class in 0..10 {
-            assert_eq!((train.of_class(class).len(), test.of_class(class).len()), (500, 100));
-        }
-        assert_eq!((train.classes()[0].as_str(), train.classes()[9].as_str()), ("T-shirt/top", "Ankle boot"));
-        let error = source.open(ImageShape { channels: 3, ..FASHION }).unwrap_err().to_string();
-        assert!(error.contains("images are 1 x 28 x 28, but the generator is set to 3 x 28 x 28"), "{error}");
-    }
-
-    #[test]
-    fn the_embedded_folder_reads_as_idx_files() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/fashion-mnist");
-        let source = DataSource::path(path);
-        let (train, _) = source.open(FASHION).unwrap();
-        let (embedded, _) = DataSource::default().open(FASHION).unwrap();
-        let everything: Vec<usize> = (0..5000).step_by(97).collect();
-        assert_eq!(train.images(&everything), embedded.images(&everything));
-        assert_eq!(source.open_test(&train).unwrap().unwrap().0.len(), 1000);
-    }
-
-    #[test]
-    fn class_folders_are_found_with_their_test_images() {
-        let folder = tempfile::tempdir().unwrap();
-        for (part, class) in [("train", "b"), ("train", "a"), ("test", "a")] {
-            let class = folder.path().join(part).join(class);
-            fs::create_dir_all(&class).unwrap();
-            image::GrayImage::new(40, 30).save(class.join("0.png")).unwrap();
-        }
-        let test_path = Some(folder.path().join("test"));
-        let source = PathSource { path: folder.path().join("train"), test_path, ..PathSource::default() };
-        let (train, _) = DataSource::Path(source.clone()).open(FASHION).unwrap();
-        assert_eq!(train.classes(), ["a", "b"]);
-        let error = DataSource::Path(source.clone()).open_test(&train).unwrap_err().to_string();
-        assert!(error.contains(r#"has the classes ["a"], expected those of training, ["a", "b"]"#), "{error}");
-        let alone = DataSource::Path(PathSource { test_path: None, ..source });
-        assert!(alone.open_test(&train).unwrap().is_none());
-    }
-
-    #[test]
-    fn folders_without_images_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = |kind| {
-            let source = PathSource { path: folder.path().into(), kind, ..PathSource::default() };
-            DataSource::Path(source).open(FASHION).unwrap_err().to_string()
-        };
-        assert!(message(Kind::Auto).contains("holds no images: expected train-images-idx3-ubyte"));
-        assert!(message(Kind::Folder).contains("holds no class folders"));
-        assert!(message(Kind::Idx).contains("holds no train-images-idx3-ubyte"));
-        let missing = DataSource::path(folder.path().join("nowhere")).open(FASHION).unwrap_err().to_string();
-        assert!(missing.ends_with("nowhere: is no folder"), "{missing}");
-    }
 
     #[test]
     fn settings_are_checked_and_come_back() {
@@ -334,6 +238,15 @@ mod tests {
         let both = parse("path = \"x\"\nembedded = \"fashion-mnist\"").unwrap_err();
         assert_eq!(both, "data.embedded: cannot be set together with data.path: give one of them");
         assert_eq!(parse("kind = \"idx\"").unwrap_err(), "data.kind: only goes with data.path");
+        assert!(
+            parse("path = \"x\"\nkind = \"idx\"\ntest_path = \"y\"")
+                .unwrap_err()
+                .starts_with("data.test_path: does not go")
+        );
+        assert!(parse("path = \"x\"\nkind = \"idx\"\nfiles = \"y\"").unwrap_err().starts_with("data.files: only goes"));
+        assert_eq!(parse("verify = true").unwrap_err(), "data.verify: only goes with data.path");
+        let text = "path = \"x\"\nkind = \"parquet\"\non_bad = \"refuse\"\nfiles = \"train\"\ntest_files = \"val\"\nlazy = true\n";
+        assert_eq!(toml::to_string(&parse(text).unwrap()).unwrap(), text);
         assert!(parse("paht = \"x\"").unwrap_err().contains("unknown field `paht`"));
     }
 }

@@ -11,8 +11,8 @@
 //! | `scale` | S, s and m, the two normalisations | steps 2, 3, 5; eq. 18-25 |
 //! | `affinity`, `sinkhorn` | kernel and its normalisation: A | step 5; Algorithm 2, eq. 12 |
 //! | `force` | from A to the drift V | step 5; Algorithm 2, eq. 8-11 |
-//! | `field` | all problems, the sum F over temperatures | step 5; A.6 |
-//! | `loss` | loss and gradient | step 6; eq. 6, 26 |
+//! | `phases` | all problems: V, the sum F over temperatures, loss and gradient; streamed or at once | steps 1-6; A.6 |
+//! | `loss`, `field` | all phases of one key, or of one set of samples | eq. 6, 26 |
 //! | `guidance` | weight of unconditional samples, law of alpha | eq. 15, 16; A.7 |
 //!
 //! Problems are small (Ng x (Ng + Nu + Np)) and independent but for the scales, so each is two matrix products and a
@@ -26,6 +26,7 @@ mod force;
 mod guidance;
 mod loss;
 mod numeric;
+mod phases;
 mod problem;
 mod scale;
 mod settings;
@@ -36,4 +37,6 @@ pub use error::DriftError;
 pub use field::{Negatives, field};
 pub use guidance::{AlphaLaw, guidance_weight};
 pub use loss::{KeyOutcome, drift_key};
+pub use phases::{Drifts, distance_means};
+pub use scale::{KeyScale, Mean, pool};
 pub use settings::{Coupling, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement};

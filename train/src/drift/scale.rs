@@ -1,6 +1,5 @@
 //! Feature and drift normalisation (method steps 2, 3 and 5; paper A.6).
 
-use super::batch::{KeyBatch, KeyShape};
 use super::settings::{DriftSettings, ScaleScope};
 
 /// Least feature scale and least unit of distance.
@@ -11,8 +10,6 @@ const MIN_SQUARE: f64 = 1e-8;
 /// The lengths that a class group measures with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Units {
-    /// S, the mean distance.
-    pub(super) mean_distance: f64,
     /// s: drifts are those of G / s.
     pub(super) feature: f32,
     /// Unit of the distances that the kernel sees.
@@ -21,7 +18,7 @@ pub(super) struct Units {
 
 impl Units {
     /// s = max(S / sqrt(D), 1e-3), and distances in units of S (paper eq. 18-22).
-    fn new(mean_distance: f64, dim: usize, settings: &DriftSettings) -> Self {
+    pub(super) fn new(mean_distance: f64, dim: usize, settings: &DriftSettings) -> Self {
         let root = (dim as f64).sqrt();
         let feature = if settings.normalize_features { (mean_distance / root).max(MIN_SCALE) } else { 1.0 };
         let distance = match (settings.normalize_features, settings.scale_temperature_by_sqrt_channels) {
@@ -29,25 +26,8 @@ impl Units {
             (false, true) => root,
             (_, false) => feature,
         };
-        Self { mean_distance, feature: feature as f32, distance: distance as f32 }
+        Self { feature: feature as f32, distance: distance as f32 }
     }
-}
-
-/// Units of each group: S = mean(d W) / mean(W), from the sums of d W of each problem.
-pub(super) fn units(batch: &KeyBatch<'_>, sums: &[f64], settings: &DriftSettings) -> Vec<Units> {
-    let KeyShape { locations, generated, dim, .. } = batch.shape();
-    let weights: Vec<_> = (0..sums.len()).map(|problem| batch.weight_sum(problem / locations)).collect();
-    let sums = pool(sums, locations, settings.scale_scope);
-    let weights = pool(&weights, locations, settings.scale_scope);
-    let mean = |(sum, weight): (f64, f64)| sum / (generated as f64 * weight);
-    sums.into_iter().zip(weights).map(mean).map(|distance| Units::new(distance, dim, settings)).collect()
-}
-
-/// m of each group, the mean square of a drift, from the sums of squares of each problem.
-pub(super) fn mean_squares(shape: KeyShape, sums: &[f64], scope: ScaleScope) -> Vec<f64> {
-    let counts = vec![(shape.generated * shape.dim) as f64; sums.len()];
-    let (sums, counts) = (pool(sums, shape.locations, scope), pool(&counts, shape.locations, scope));
-    sums.into_iter().zip(counts).map(|(sum, count)| sum / count).collect()
 }
 
 /// What a drift of mean square m is multiplied by (paper eq. 23-25).
@@ -55,11 +35,61 @@ pub(super) fn drift_factor(mean_square: f64, settings: &DriftSettings) -> f64 {
     if settings.normalize_drift { mean_square.max(MIN_SQUARE).sqrt().recip() } else { 1.0 }
 }
 
-/// For each group the total over the problems that share its scale, added in their order.
-fn pool(problems: &[f64], locations: usize, scope: ScaleScope) -> Vec<f64> {
+/// A mean in two parts, so that means of parts can be pooled.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mean {
+    /// Sum of what is averaged.
+    pub sum: f64,
+    /// Number or weight of what is averaged.
+    pub count: f64,
+}
+
+impl Mean {
+    /// The mean; 0 of nothing.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        if self.count > 0.0 { self.sum / self.count } else { 0.0 }
+    }
+
+    /// The mean of all, added in their order.
+    #[must_use]
+    pub fn of_all(means: &[Self]) -> Self {
+        let add = |a: Self, b: &Self| Self { sum: a.sum + b.sum, count: a.count + b.count };
+        means.iter().fold(Self::default(), add)
+    }
+}
+
+/// For each class group the mean that it is normalised by, from the means of all groups of a step.
+#[must_use]
+pub fn pool(groups: &[Mean], scope: ScaleScope) -> Vec<f64> {
     match scope {
-        ScaleScope::Batch => vec![problems.iter().sum(); problems.len() / locations],
-        ScaleScope::Group => problems.chunks_exact(locations).map(|group| group.iter().sum()).collect(),
+        ScaleScope::Batch | ScaleScope::Ema => vec![Mean::of_all(groups).value(); groups.len()],
+        ScaleScope::Group => groups.iter().map(Mean::value).collect(),
+    }
+}
+
+/// The two normalisations of a feature key in one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyScale {
+    /// S, the mean distance of a generated sample to its targets; the mean over groups if each has its own.
+    pub distance: f64,
+    /// Mean square m of the drift of each temperature before it is normalised; the mean over groups if each has its own.
+    pub squares: Vec<f64>,
+}
+
+impl KeyScale {
+    /// From the means of all class groups of a step: distances, and squares of each temperature.
+    #[must_use]
+    pub fn of(distances: &[Mean], squares: &[Vec<Mean>], scope: ScaleScope) -> Self {
+        let mean = |groups: &[Mean]| pool(groups, scope).iter().sum::<f64>() / groups.len().max(1) as f64;
+        Self { distance: mean(distances), squares: squares.iter().map(|groups| mean(groups)).collect() }
+    }
+
+    /// decay * self + (1 - decay) * now, the memory of the scope `ema`.
+    pub fn remember(&mut self, now: &Self, decay: f64) {
+        let blend = |before: &mut f64, now: f64| *before = decay * *before + (1.0 - decay) * now;
+        blend(&mut self.distance, now.distance);
+        self.squares.iter_mut().zip(&now.squares).for_each(|(before, now)| blend(before, *now));
     }
 }
 
@@ -69,9 +99,18 @@ mod tests {
 
     #[test]
     fn groups_share_totals_or_have_their_own() {
-        let problems = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(pool(&problems, 2, ScaleScope::Batch), [10.0, 10.0]);
-        assert_eq!(pool(&problems, 2, ScaleScope::Group), [3.0, 7.0]);
+        let groups = [Mean { sum: 3.0, count: 1.0 }, Mean { sum: 7.0, count: 3.0 }];
+        assert_eq!(pool(&groups, ScaleScope::Batch), [2.5, 2.5]);
+        assert_eq!(pool(&groups, ScaleScope::Ema), [2.5, 2.5]);
+        assert_eq!(pool(&groups, ScaleScope::Group), [3.0, 7.0 / 3.0]);
+        assert_eq!(Mean::default().value(), 0.0);
+    }
+
+    #[test]
+    fn a_scale_remembers_its_past() {
+        let mut scale = KeyScale { distance: 2.0, squares: vec![1.0, 4.0] };
+        scale.remember(&KeyScale { distance: 4.0, squares: vec![2.0, 0.0] }, 0.75);
+        assert_eq!(scale, KeyScale { distance: 2.5, squares: vec![1.25, 3.0] });
     }
 
     #[test]

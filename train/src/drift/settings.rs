@@ -72,6 +72,9 @@ pub enum ScaleScope {
     Batch,
     /// Each class group by itself (seed documents).
     Group,
+    /// Previous steps: the moving average of what `batch` would have found in them, since the paper lets the scales come
+    /// from the previous batch (A.6). The first step is that of `batch`.
+    Ema,
 }
 
 /// Settings of the objective; missing ones take the official code's value.
@@ -111,6 +114,8 @@ pub struct DriftSettings {
     pub normalize_drift: bool,
     /// Scope of both scales.
     pub scale_scope: ScaleScope,
+    /// Decay of the moving average of scope `ema`.
+    pub scale_decay: f64,
     /// Reduction over locations.
     pub reduction: Reduction,
     /// Reported loss with several temperatures.
@@ -136,6 +141,7 @@ impl Default for DriftSettings {
             scale_temperature_by_sqrt_channels: true,
             normalize_drift: true,
             scale_scope: ScaleScope::default(),
+            scale_decay: 0.9,
             reduction: Reduction::default(),
             temperature_aggregation: TemperatureAggregation::default(),
         }
@@ -175,6 +181,9 @@ impl DriftSettings {
         for (key, value) in factors {
             require(key, value == 0.0 || positive(value), || format!("{value} is neither 0 nor a positive number"))?;
         }
+        require("scale_decay", (0.0..1.0).contains(&self.scale_decay), || {
+            format!("{} is not at least 0 and below 1", self.scale_decay)
+        })?;
         let (y, x) = (self.normalize_over_y, self.normalize_over_x);
         require("sinkhorn_iterations", self.sinkhorn_iterations == 0 || (y && x), || {
             "balancing needs normalize_over_x and normalize_over_y".to_owned()

@@ -1,30 +1,21 @@
 //! Feature keys: the spaces in which samples drift, described by name (paper A.5).
 //!
-//! A key turns an image into T vectors ("locations") of D numbers. The keys of the raw image are computed here in closed
-//! form, forward and back.
+//! A key turns an image into T vectors ("locations") of D numbers: a [`Statistic`] of a map of a frozen [`Encoder`], or of
+//! the image itself ([`PixelKey`]). Keys are computed in closed form, forward and back; a [`FeatureSpace`] holds the
+//! encoders and the keys of a run, and gradients on maps go through the encoder by automatic differentiation.
 
+mod encoder;
+mod error;
+mod key;
+mod mae;
 mod pixel;
+mod space;
+mod statistic;
 
+pub use encoder::{Encoder, MapInfo};
+pub use error::FeatureError;
+pub use key::{FeatureKey, available_keys, select_keys};
+pub use mae::{MaeEncoder, mae_maps};
 pub use pixel::PixelKey;
-
-/// A feature key that does not exist or does not fit the image.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FeatureError {
-    /// No key has this name.
-    #[error(
-        "features.keys: {0:?} is no feature key; there are global, patch_K, mean_K and std_K with K a number, as patch_7"
-    )]
-    Unknown(String),
-    /// The key's cells do not tile the image.
-    #[error("features.keys: {key} needs an image whose sides are multiples of {cell}, not {height}x{width}")]
-    Indivisible {
-        /// Name of the key.
-        key: String,
-        /// Side of its cells.
-        cell: usize,
-        /// Rows of the image.
-        height: usize,
-        /// Columns of the image.
-        width: usize,
-    },
-}
+pub use space::{Encoded, FeatureSpace, Gradients, Views};
+pub use statistic::{MapShape, Statistic};

@@ -1,7 +1,7 @@
 //! Feature keys of the raw image.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 use drifting_models::ops::simd;
 use drifting_spec::ImageShape;
@@ -25,25 +25,6 @@ pub enum PixelKey {
     Std(usize),
 }
 
-impl FromStr for PixelKey {
-    type Err = FeatureError;
-
-    fn from_str(name: &str) -> Result<Self, FeatureError> {
-        let unknown = || FeatureError::Unknown(name.to_owned());
-        if name == "global" {
-            return Ok(Self::Global);
-        }
-        let (kind, side) = name.split_once('_').ok_or_else(unknown)?;
-        let side = side.parse().ok().filter(|side| *side > 0).ok_or_else(unknown)?;
-        match kind {
-            "patch" => Ok(Self::Patch(side)),
-            "mean" => Ok(Self::Mean(side)),
-            "std" => Ok(Self::Std(side)),
-            _ => Err(unknown()),
-        }
-    }
-}
-
 impl fmt::Display for PixelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,6 +37,22 @@ impl fmt::Display for PixelKey {
 }
 
 impl PixelKey {
+    /// The key of this name, if there is one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "global" {
+            return Some(Self::Global);
+        }
+        let (kind, side) = name.split_once('_')?;
+        let side = side.parse().ok().filter(|side| *side > 0)?;
+        match kind {
+            "patch" => Some(Self::Patch(side)),
+            "mean" => Some(Self::Mean(side)),
+            "std" => Some(Self::Std(side)),
+            _ => None,
+        }
+    }
+
     /// Locations T and dimension D of the key for images of `shape`.
     ///
     /// # Errors
@@ -75,8 +72,8 @@ impl PixelKey {
 
     /// Features `[images, T, D]` of images `[images, channels, height, width]`.
     #[must_use]
-    pub fn extract(&self, shape: ImageShape, images: &[f32]) -> Vec<f32> {
-        let Some(cells) = self.cells(shape) else { return images.to_vec() };
+    pub fn extract<'a>(&self, shape: ImageShape, images: &'a [f32]) -> Cow<'a, [f32]> {
+        let Some(cells) = self.cells(shape) else { return Cow::Borrowed(images) };
         let len = cells.features(shape);
         let mut features = vec![0.0; images.len() / shape.len() * len];
         features.par_chunks_mut(len).zip(images.par_chunks(shape.len())).for_each(|(features, image)| {
@@ -91,7 +88,7 @@ impl PixelKey {
                 }
             });
         });
-        features
+        Cow::Owned(features)
     }
 
     /// Adds to `image_gradient` the gradient that `gradient` (with respect to the features of `images`) brings back.
@@ -195,7 +192,7 @@ mod tests {
     const SHAPE: ImageShape = ImageShape { channels: 2, height: 4, width: 6 };
 
     fn key(name: &str) -> PixelKey {
-        name.parse().unwrap()
+        PixelKey::parse(name).unwrap()
     }
 
     #[test]
@@ -204,7 +201,7 @@ mod tests {
             assert_eq!(key(name).to_string(), name);
         }
         for name in ["", "patch", "patch_", "patch_0", "patch_x", "max_2", "Global"] {
-            assert_eq!(name.parse::<PixelKey>(), Err(FeatureError::Unknown(name.to_owned())));
+            assert_eq!(PixelKey::parse(name), None);
         }
     }
 

@@ -69,9 +69,5 @@ fn measure(mae: &Mae, batch: &LabelledBatch, config: &MaeTrainConfig, ratio: f64
         sums.accuracy += correct(&found.logits, &labels)? as f64;
     }
     let mean = |sum: f64| sum / total.max(1) as f64;
-    Ok(Measured {
-        recon: mean(sums.recon),
-        cross_entropy: mean(sums.cross_entropy),
-        accuracy: mean(sums.accuracy),
-    })
+    Ok(Measured { recon: mean(sums.recon), cross_entropy: mean(sums.cross_entropy), accuracy: mean(sums.accuracy) })
 }

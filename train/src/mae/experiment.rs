@@ -15,7 +15,7 @@ use crate::optim::Ema;
 use crate::run::{Experiment, Facts, Report, RunError, provenance};
 
 /// Header entry of a weight file that holds the architecture.
-pub const MAE_ENTRY: &str = "mae";
+pub const MAE_ENTRY: &str = "config";
 
 /// A masked autoencoder in training.
 #[derive(Debug)]
@@ -97,17 +97,14 @@ impl Experiment for MaeRun<'_> {
         Ok(self.trainer.learner.state(self.params())?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         self.trainer.restore(weights, state)
     }
 
     fn describe(&self, decay: Option<f64>) -> Result<BTreeMap<String, String>, RunError> {
         let (config, info) = (self.trainer.config, self.trainer.batches.info());
         Ok(BTreeMap::from([
+            ("kind".to_owned(), "mae".to_owned()),
             (MAE_ENTRY.to_owned(), Self::json(serde_json::to_string(&config.mae))?),
             ("name".to_owned(), config.name.clone()),
             ("classes".to_owned(), Self::json(serde_json::to_string(&info.classes))?),

@@ -6,7 +6,7 @@ use drifting_spec::MaeConfig;
 
 use super::*;
 use crate::config::{ExperimentConfig, MaeTrainConfig};
-use crate::data::{Dataset, DirectBatches, Embedded};
+use crate::data::{Dataset, DirectBatches};
 use crate::run::Experiment;
 
 const CONFIG: &str = r#"

@@ -44,7 +44,9 @@ pub(super) fn changes(before: &str, now: &str, allowed: &[String]) -> Result<Vec
 
 /// Whether one of `names` is the key itself or a section that it is in.
 pub(super) fn covers(names: &[impl AsRef<str>], key: &str) -> bool {
-    names.iter().any(|name| key.strip_prefix(name.as_ref()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    names
+        .iter()
+        .any(|name| key.strip_prefix(name.as_ref()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Settings as `section.key` and value.
@@ -83,7 +85,10 @@ mod tests {
     fn every_difference_is_named_unless_it_is_allowed() {
         let now = BEFORE.replace("seed = 1", "seed = 2").replace("lr = 1e-3", "lr = 2e-3").replace("steps", "stages");
         assert_eq!(keys(BEFORE, &[]), Vec::<String>::new());
-        assert_eq!(keys(&now, &[]), ["schedule.decay.cosine.steps", "schedule.lr", "seed", "schedule.decay.cosine.stages"]);
+        assert_eq!(
+            keys(&now, &[]),
+            ["schedule.decay.cosine.steps", "schedule.lr", "seed", "schedule.decay.cosine.stages"]
+        );
         assert_eq!(keys(&now, &["schedule"]), ["seed"]);
         assert_eq!(keys(&now, &["schedule.decay", "seed"]), ["schedule.lr"]);
         assert_eq!(keys(&now, &["sched"]).len(), 4, "a part of a name is not the name");

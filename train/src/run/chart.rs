@@ -70,7 +70,12 @@ fn draw(panel: &Panel) -> String {
         let _ = write!(text, "<polyline fill=\"none\" stroke=\"{colour}\" points=\"{}\"/>", line.join(" "));
         if curves.len() > 1 {
             let down = TOP + 10.0 + 12.0 * i as f64;
-            let _ = write!(text, "<text x=\"{}\" y=\"{down}\" text-anchor=\"end\" fill=\"{colour}\">{}</text>", right - 4.0, escape(name));
+            let _ = write!(
+                text,
+                "<text x=\"{}\" y=\"{down}\" text-anchor=\"end\" fill=\"{colour}\">{}</text>",
+                right - 4.0,
+                escape(name)
+            );
         }
     }
     text

@@ -53,10 +53,8 @@ impl Checkpoint {
             let about = experiment.describe(Some(average.decay()))?;
             weights::write(&beside.join(average_name(average.decay())), average.tensors(), &about)?;
         }
-        let about = [
-            (STEP_ENTRY, experiment.step_count().to_string()),
-            (CONFIG_ENTRY, experiment.settings().to_toml()?),
-        ];
+        let about =
+            [(STEP_ENTRY, experiment.step_count().to_string()), (CONFIG_ENTRY, experiment.settings().to_toml()?)];
         let about = about.map(|(key, value)| (key.to_owned(), value));
         weights::write(&beside.join(STATE), &experiment.state()?, &BTreeMap::from(about))?;
         // A checkpoint of the same step can only be one that the pointer never reached.
@@ -81,7 +79,8 @@ impl Checkpoint {
     /// The files of the moving averages by decay.
     pub(super) fn averages(&self) -> Result<Vec<(f64, PathBuf)>, RunError> {
         let entries = fs::read_dir(&self.path).map_err(RunError::io(&self.path))?;
-        let decay = |path: &Path| path.file_name()?.to_str()?.strip_prefix("ema_")?.strip_suffix(".safetensors")?.parse().ok();
+        let decay =
+            |path: &Path| path.file_name()?.to_str()?.strip_prefix("ema_")?.strip_suffix(".safetensors")?.parse().ok();
         let found = entries.flatten().filter_map(|entry| Some((decay(&entry.path())?, entry.path())));
         let mut found: Vec<(f64, PathBuf)> = found.collect();
         found.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -51,11 +51,7 @@ pub trait Experiment {
     ///
     /// # Errors
     /// Tensors that are missing, left over or of another shape, by name.
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError>;
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError>;
 
     /// Header entries of a weight file: what the weights are and where they come from; `decay` is that of an average.
     ///

@@ -218,8 +218,7 @@ impl RunFolder {
     fn check(&self, toml: &str, now: &Facts, before: Option<&RunJson>, allowed: &[String]) -> Result<(), RunError> {
         let path = self.config_file();
         let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
-        let mut found =
-            changes(&text, toml, allowed).map_err(|error| RunError::file(&path, error.to_string()))?;
+        let mut found = changes(&text, toml, allowed).map_err(|error| RunError::file(&path, error.to_string()))?;
         if let Some(RunJson { facts: before, .. }) = before {
             let change = |key: &str, before: &str, now: &str| {
                 let [before, now] = [before, now].map(ToOwned::to_owned);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::checkpoint::MANIFEST_ENTRY;
 use super::{Experiment, Facts, Report, RunError, samples};
 use crate::config::{RunSettings, TrainConfig};
-use crate::data::Dataset;
+use crate::data::{Dataset, DirectFeed};
 use crate::optim::Ema;
 use crate::trainer::{StepReport, Trainer};
 
@@ -29,7 +29,8 @@ impl<'a> GeneratorRun<'a> {
     /// # Errors
     /// Settings that contradict themselves or the data.
     pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
-        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, data)? })
+        let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
+        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, feed)? })
     }
 
     fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
@@ -92,11 +93,7 @@ impl Experiment for GeneratorRun<'_> {
         Ok(self.trainer.optimizer_state()?)
     }
 
-    fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), RunError> {
+    fn restore(&mut self, weights: BTreeMap<String, Tensor>, state: &BTreeMap<String, Tensor>) -> Result<(), RunError> {
         Ok(self.trainer.restore(weights, state)?)
     }
 

@@ -189,7 +189,8 @@ fn a_run_can_start_from_the_weights_of_another() {
 
     // A moving average is started from by its file, which has no moments to restore.
     let file = before.checkpoint.join("ema_0.9.safetensors");
-    let start = StartSettings { model: file.clone(), ..from(OptimizerStart::Reset, ScheduleStart::Reset).start.unwrap() };
+    let start =
+        StartSettings { model: file.clone(), ..from(OptimizerStart::Reset, ScheduleStart::Reset).start.unwrap() };
     let config = TrainConfig { start: Some(start.clone()), ..config };
     run(&config, &folder.path().join("average"), 1).unwrap();
     for start in [
@@ -208,11 +209,8 @@ fn a_started_run_goes_on_bit_for_bit_without_its_source() {
     let [first, straight, stopped] = ["first", "straight", "stopped"].map(|name| folder.path().join(name));
     let config = config();
     run(&config, &first, 3).unwrap();
-    let start = StartSettings {
-        model: first.clone(),
-        optimizer: OptimizerStart::Restore,
-        schedule: ScheduleStart::Continue,
-    };
+    let start =
+        StartSettings { model: first.clone(), optimizer: OptimizerStart::Restore, schedule: ScheduleStart::Continue };
     let config = TrainConfig { start: Some(start), seed: 5, steps: 4, ..config };
     let whole = run(&config, &straight, 0).unwrap();
     run(&config, &stopped, 2).unwrap();
@@ -236,7 +234,8 @@ fn a_run_explains_itself() {
     assert_eq!(ends, [(Some(0), Some("stopped")), (Some(2), Some("finished"))]);
     assert_eq!(starts[0]["command"][0], "test");
     let page = fs::read_to_string(folder.path().join("RUN.md")).unwrap();
-    for part in ["7 of 7 steps; finished", "`schedule.lr` | 0.001", "step_000007.png", "curves.svg", "## To reproduce"] {
+    for part in ["7 of 7 steps; finished", "`schedule.lr` | 0.001", "step_000007.png", "curves.svg", "## To reproduce"]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(fs::read_to_string(folder.path().join("curves.svg")).unwrap().contains("gradient_norm"));

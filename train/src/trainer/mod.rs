@@ -1,113 +1,70 @@
 //! One training step after another (paper appendix A.9, Algorithm 1).
 
+mod error;
+mod groups;
 mod objective;
+mod report;
+mod state;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use drifting_models::Generator;
 use drifting_models::nn::Source;
 use drifting_spec::{Inputs, Stream};
 use rayon::prelude::*;
 
-pub use objective::{KeyMetrics, Objective, ObjectiveError, StepImages, objective};
+pub use error::{StepError, TrainError};
+pub use groups::{GroupSizes, RealImages};
+pub use objective::{Objective, StepObjective};
+pub use report::{KeyMetrics, StepReport, Timings};
 
-use crate::config::{ConfigError, OptimizerSettings, TrainConfig};
-use crate::data::{Counts, Dataset, Sampler};
-use crate::drift::guidance_weight;
-use crate::features::PixelKey;
-use crate::optim::{Ema, Learner, Learning, OptimError};
-
-/// An error that stops training; what was saved before stays.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// Settings.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Network or weights.
-    #[error(transparent)]
-    Model(#[from] drifting_models::Error),
-    /// Optimizer.
-    #[error(transparent)]
-    Optimizer(#[from] OptimError),
-    /// Objective.
-    #[error("step {step}: {source}")]
-    Objective {
-        /// The step.
-        step: u64,
-        /// The cause.
-        source: ObjectiveError,
-    },
-    /// A tensor operation.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-    /// The data do not fit the settings.
-    #[error("{key}: {problem}")]
-    Mismatch {
-        /// The key of the settings.
-        key: &'static str,
-        /// What is wrong with it and what would be right.
-        problem: String,
-    },
-}
-
-/// What one step found.
-#[derive(Clone, Debug)]
-pub struct StepReport {
-    /// Steps taken, this one included.
-    pub step: u64,
-    /// Loss; constant by construction, no measure of progress.
-    pub loss: f64,
-    /// Metrics of each feature key.
-    pub keys: BTreeMap<String, KeyMetrics>,
-    /// Norm of the gradients before clipping.
-    pub gradient_norm: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Mean alpha of the class groups.
-    pub alpha: f32,
-    /// Time spent on getting the real images.
-    pub data_wait: Duration,
-    /// Time of the whole step.
-    pub wall: Duration,
-}
+use self::report::timed;
+use crate::config::{BatchSettings, OptimizerSettings, TrainConfig};
+use crate::data::{DataInfo, Feed, Request, StepData};
+use crate::drift::{KeyScale, ScaleScope, guidance_weight};
+use crate::features::FeatureSpace;
+use crate::optim::{Ema, Learner, Learning};
 
 /// The state of a run between two steps.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     config: &'a TrainConfig,
-    keys: Vec<PixelKey>,
-    sampler: Sampler<'a>,
+    space: FeatureSpace,
+    feed: Box<dyn Feed>,
     generator: Generator,
     learner: Learner,
+    /// Scales of the previous steps by feature key, in the scope `ema`.
+    past: BTreeMap<String, KeyScale>,
 }
 
 impl<'a> Trainer<'a> {
-    /// A run at step 0 on `data`.
+    /// A run at step 0 on the images of `feed`.
+    ///
+    /// # Errors
+    /// Settings that contradict themselves, the data or the encoder.
+    pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, TrainError> {
+        let space = FeatureSpace::open(config.generator.image, &config.features)?;
+        Self::with_features(config, feed, space)
+    }
+
+    /// As [`new`](Self::new) with feature spaces that are already open.
     ///
     /// # Errors
     /// Settings that contradict themselves or the data.
-    pub fn new(config: &'a TrainConfig, data: &'a Dataset) -> Result<Self, TrainError> {
+    pub fn with_features(
+        config: &'a TrainConfig,
+        feed: Box<dyn Feed>,
+        space: FeatureSpace,
+    ) -> Result<Self, TrainError> {
         config.validate()?;
-        let (wanted, found) = (config.generator.classes, data.classes().len());
-        if wanted != found {
-            return Err(TrainError::Mismatch {
-                key: "generator.classes",
-                problem: format!("{wanted}, the data have {found}"),
-            });
-        }
-        let (wanted, found) = (config.generator.image, data.shape());
-        if wanted != found {
-            let problem = format!("{wanted:?}, the data have {found:?}");
-            return Err(TrainError::Mismatch { key: "generator.image", problem });
-        }
+        check_data(config, feed.info())?;
         let generator = Generator::new(config.generator.clone(), Source::Seed(config.seed), &Device::Cpu)?;
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, generator.params())?;
-        let sampler = Sampler::new(data, config.seed);
-        Ok(Self { config, keys: config.feature_keys()?, sampler, generator, learner })
+        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new() })
     }
 
     /// Steps taken.
@@ -143,34 +100,36 @@ impl<'a> Trainer<'a> {
     /// Takes one step.
     ///
     /// # Errors
-    /// Numbers that are not finite, by step and feature key or parameter; the weights have not changed then.
+    /// Numbers that are not finite, by step, feature key or parameter, and images; the weights have not changed then.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let started = Instant::now();
         let (config, step) = (self.config, self.step_count());
-        let classes = self.sampler.classes(step, config.batch.classes);
-        let counts = Counts { positives: config.batch.positives, unconditional: config.batch.unconditional };
-        let real = self.sampler.batch(step, &classes, counts);
-        let data_wait = started.elapsed();
+        let BatchSettings { classes, generated, positives, unconditional, groups_at_once } = config.batch;
+        let mut timings = Timings::default();
+        let request = Request { classes, positives, unconditional };
+        let real = timed(&mut timings.data, || self.feed.next(step, request))?;
+        self.check_batch(&real)?;
 
         let mut stream = Stream::new(config.seed, "alpha", step);
-        let alphas: Vec<f32> = classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
-        let weight = |alpha: &f32| guidance_weight(*alpha, config.batch.generated, config.batch.unconditional);
-        let weights: Vec<f32> = alphas.iter().map(weight).collect();
-
-        let generated = self.generator.run(&self.inputs(&classes, &alphas))?;
-        let images = StepImages {
-            groups: classes.len(),
-            generated: &generated.flatten_all()?.to_vec1()?,
-            positives: &real.positives,
-            unconditional: &real.unconditional,
+        let alphas: Vec<f32> = real.classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
+        let weights: Vec<f32> = alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
+        let objective = StepObjective {
+            generator: &self.generator,
+            space: &self.space,
+            settings: &config.drift,
+            sizes: GroupSizes { generated, positives, unconditional },
+            inputs: &self.inputs(&real.classes, &alphas),
+            real: RealImages { positives: &real.positives, unconditional: &real.unconditional },
             weights: &weights,
+            past: &self.past,
         };
-        let found = objective(&images, config.generator.image, &self.keys, &config.drift)
-            .map_err(|source| TrainError::Objective { step, source })?;
+        let failed = |source: StepError| TrainError::Step { step, ids: real.ids.clone(), source: Box::new(source) };
+        let found = objective.evaluate(groups_at_once, &mut timings).map_err(failed)?;
 
-        let gradients = self.backward(&generated, found.gradient)?;
         let lr = self.learner.lr();
-        let norms = self.learner.step(self.generator.params(), &gradients)?;
+        let learned = timed(&mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
+        let norms = learned.map_err(|source| failed(source.into()))?;
+        self.remember(&found.scales);
         Ok(StepReport {
             step: self.step_count(),
             loss: found.loss,
@@ -178,9 +137,38 @@ impl<'a> Trainer<'a> {
             gradient_norm: norms.gradient,
             lr,
             alpha: alphas.iter().sum::<f32>() / alphas.len().max(1) as f32,
-            data_wait,
+            data_wait: timings.data,
+            timings,
             wall: started.elapsed(),
         })
+    }
+
+    /// Takes the scales of a step into the memory of the scope `ema`.
+    fn remember(&mut self, scales: &BTreeMap<String, KeyScale>) {
+        if self.config.drift.scale_scope != ScaleScope::Ema {
+            return;
+        }
+        for (key, now) in scales {
+            match self.past.get_mut(key) {
+                Some(past) => past.remember(now, self.config.drift.scale_decay),
+                None => drop(self.past.insert(key.clone(), now.clone())),
+            }
+        }
+    }
+
+    /// Holds the numbers of images against the request.
+    fn check_batch(&self, real: &StepData) -> Result<(), TrainError> {
+        let BatchSettings { positives, unconditional, .. } = self.config.batch;
+        let (groups, len) = (real.classes.len(), self.config.generator.image.len());
+        for (set, found, images) in
+            [("positives", real.positives.len(), positives), ("unconditional", real.unconditional.len(), unconditional)]
+        {
+            if groups == 0 || found != groups * images * len {
+                let problem = format!("{found} numbers for {groups} groups of {images} images of {len} numbers");
+                return Err(TrainError::mismatch(&format!("batch.{set}"), problem));
+            }
+        }
+        Ok(())
     }
 
     /// Noise and style of this step for every generated image, class group after class group.
@@ -205,38 +193,18 @@ impl<'a> Trainer<'a> {
         }
         all
     }
+}
 
-    /// Brings the gradient of the images back to the parameters: the derivative of sum(images * gradient).
-    fn backward(&self, images: &Tensor, gradient: Vec<f32>) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        let gradient = Tensor::from_vec(gradient, images.shape(), images.device())?;
-        let mut store = (images * gradient)?.sum_all()?.backward()?;
-        let named =
-            self.generator.params().iter().filter_map(|(name, var)| Some((name.to_owned(), store.remove(var)?)));
-        Ok(named.collect())
+fn check_data(config: &TrainConfig, info: &DataInfo) -> Result<(), TrainError> {
+    let (wanted, found) = (config.generator.classes, info.classes.len());
+    if wanted != found {
+        return Err(TrainError::mismatch("generator.classes", format!("{wanted}, the data have {found}")));
     }
-
-    /// The optimizer's state, for a checkpoint; with the weights and the averages it is all that the run needs.
-    ///
-    /// # Errors
-    /// Only those of tensor operations.
-    pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        Ok(self.learner.state(self.generator.params())?)
+    let (wanted, found) = (config.generator.image, info.shape);
+    if wanted != found {
+        return Err(TrainError::mismatch("generator.image", format!("{wanted:?}, the data have {found:?}")));
     }
-
-    /// Continues from the weights of the generator and the states of the optimizer and of each average.
-    ///
-    /// # Errors
-    /// Tensors that are missing, left over or of another shape, by name.
-    pub fn restore(
-        &mut self,
-        weights: BTreeMap<String, Tensor>,
-        state: &BTreeMap<String, Tensor>,
-    ) -> Result<(), TrainError> {
-        let generator = Generator::new(self.config.generator.clone(), Source::Tensors(weights), &Device::Cpu)?;
-        self.learner.restore(generator.params(), state)?;
-        self.generator = generator;
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

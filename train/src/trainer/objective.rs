@@ -1,97 +1,233 @@
-//! The loss of a step over all feature keys, and its gradient with respect to the generated images.
+//! The loss of a step over all feature keys and its gradient with respect to the generator's parameters (paper eq. 13, 14,
+//! 26; method sections 11 and 18).
+//!
+//! Class groups are worked a few at a time. What the features of one stretch of groups need in memory does not depend on
+//! the number of stretches; scales that average over the whole step are found in passes of their own.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use drifting_spec::ImageShape;
-use serde::Serialize;
+use candle_core::Tensor;
+use drifting_models::Generator;
+use drifting_spec::Inputs;
 
-use crate::drift::{DriftError, DriftSettings, Features, KeyBatch, KeyShape, drift_key};
-use crate::features::{FeatureError, PixelKey};
+use super::error::StepError;
+use super::groups::{Chunk, GroupSizes, RealImages};
+use super::report::{KeyMetrics, Timings, timed};
+use crate::drift::{DriftSettings, Drifts, KeyOutcome, KeyScale, Mean, ScaleScope, distance_means, pool};
+use crate::features::{FeatureKey, FeatureSpace, Gradients};
 
-/// The images of one step, class group after class group, each image `[channels, height, width]`.
+/// Everything that the objective of a step depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct StepImages<'a> {
-    /// Class groups.
-    pub groups: usize,
-    /// `[groups, Ng, ..]`.
-    pub generated: &'a [f32],
-    /// `[groups, Np, ..]`.
-    pub positives: &'a [f32],
-    /// `[groups, Nu, ..]`.
-    pub unconditional: &'a [f32],
-    /// Guidance weights of the groups.
+pub struct StepObjective<'a> {
+    /// The network.
+    pub generator: &'a Generator,
+    /// Feature keys.
+    pub space: &'a FeatureSpace,
+    /// Switches.
+    pub settings: &'a DriftSettings,
+    /// Images of each class group.
+    pub sizes: GroupSizes,
+    /// Inputs of all generated images, class group after class group.
+    pub inputs: &'a Inputs,
+    /// Real images of all groups.
+    pub real: RealImages<'a>,
+    /// Guidance weight of each group.
     pub weights: &'a [f32],
-}
-
-/// The quantities of one key that say something about training; the loss itself stays flat by construction.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct KeyMetrics {
-    /// S, mean distance of generated features to their targets.
-    pub scale: f64,
-    /// Mean square m of the drift of each temperature before it is normalised, in the order of the settings.
-    pub drift: Vec<f64>,
-    /// Loss.
-    pub loss: f64,
+    /// Scales of the previous steps by key; used by the scope `ema`.
+    pub past: &'a BTreeMap<String, KeyScale>,
 }
 
 /// What a step's objective gives.
 #[derive(Clone, Debug)]
 pub struct Objective {
-    /// d loss / d generated images, `[groups, Ng, ..]`.
-    pub gradient: Vec<f32>,
+    /// d loss / d parameter by name.
+    pub gradients: BTreeMap<String, Tensor>,
     /// Sum of the losses of all keys.
     pub loss: f64,
     /// Every key's metrics by name.
     pub keys: BTreeMap<String, KeyMetrics>,
+    /// Every key's scales in this step by name.
+    pub scales: BTreeMap<String, KeyScale>,
 }
 
-/// An objective that cannot be computed.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectiveError {
-    /// A key does not fit the images.
-    #[error(transparent)]
-    Feature(#[from] FeatureError),
-    /// The drift of a key cannot be computed.
-    #[error(transparent)]
-    Drift(#[from] DriftError),
+/// The means of one key over the class groups that were seen so far.
+#[derive(Clone, Debug, Default)]
+struct KeyMeans {
+    distances: Vec<Mean>,
+    squares: Vec<Vec<Mean>>,
 }
 
-/// Sums the losses of `keys` (paper eq. 13, 14): features, their drift, and its closed-form gradient pulled back.
-///
-/// # Errors
-/// Keys that do not fit the images; images that are not finite.
-pub fn objective(
-    images: &StepImages<'_>,
-    shape: ImageShape,
-    keys: &[PixelKey],
-    settings: &DriftSettings,
-) -> Result<Objective, ObjectiveError> {
-    let per_group = |images: &[f32], groups: usize| images.len() / shape.len() / groups.max(1);
-    let mut total = Objective { gradient: vec![0.0; images.generated.len()], loss: 0.0, keys: BTreeMap::new() };
-    for key in keys {
-        let (locations, dim) = key.size(shape)?;
-        let key_shape = KeyShape {
-            groups: images.groups,
-            locations,
-            generated: per_group(images.generated, images.groups),
-            positives: per_group(images.positives, images.groups),
-            unconditional: per_group(images.unconditional, images.groups),
-            dim,
-        };
-        let [generated, positives, unconditional] =
-            [images.generated, images.positives, images.unconditional].map(|images| key.extract(shape, images));
-        let name = key.to_string();
-        let features = Features {
-            generated: &generated,
-            positives: &positives,
-            unconditional: &unconditional,
-            weight: images.weights,
-        };
-        let outcome = drift_key(&KeyBatch::new(&name, key_shape, features)?, settings)?;
-        key.pull_back(shape, images.generated, &outcome.gradient, &mut total.gradient);
-        total.loss += outcome.loss;
-        let metrics = KeyMetrics { scale: outcome.scale, drift: outcome.drift_norms, loss: outcome.loss };
-        total.keys.insert(name, metrics);
+impl KeyMeans {
+    fn extend(&mut self, distances: &[Mean], squares: Vec<Vec<Mean>>) {
+        self.distances.extend_from_slice(distances);
+        self.squares.resize_with(squares.len(), Vec::new);
+        self.squares.iter_mut().zip(squares).for_each(|(all, mut more)| all.append(&mut more));
     }
-    Ok(total)
+}
+
+impl StepObjective<'_> {
+    /// Loss and gradients, `groups_at_once` class groups at a time; 0 for all of them.
+    ///
+    /// The number of groups at a time changes nothing but rounding.
+    ///
+    /// # Errors
+    /// Features or losses that are not finite, by key; sizes that do not fit each other.
+    pub fn evaluate(&self, groups_at_once: usize, timings: &mut Timings) -> Result<Objective, StepError> {
+        let groups = self.weights.len();
+        let chunks = chunks(groups, groups_at_once);
+        let known = self.whole_step_means(&chunks, timings)?;
+        let keys = self.space.keys();
+        let mut means = vec![KeyMeans::default(); keys.len()];
+        let mut losses = vec![0.0; keys.len()];
+        let mut gradients = BTreeMap::new();
+        for range in chunks {
+            let images = timed(&mut timings.generate, || self.generate(range.clone()))?;
+            let chunk = timed(&mut timings.encode, || Chunk::new(self, range, &images))?;
+            let seed = timed(&mut timings.drift, || {
+                let views = chunk.views()?;
+                let mut pulled = Gradients::new(self.space);
+                for (index, key) in keys.iter().enumerate() {
+                    let known = known.as_ref().map(|means| &means[index]);
+                    let outcome = self.key(key, &views, known, &mut means[index])?;
+                    losses[index] += outcome.loss;
+                    pulled.add(self.space, &views.generated, key, &outcome.gradient);
+                }
+                drop(views);
+                Ok::<_, StepError>(pulled.seed(&chunk.generated)?)
+            })?;
+            timed(&mut timings.backward, || self.backward(seed, &mut gradients))?;
+        }
+        self.report(gradients, &losses, &means)
+    }
+
+    /// The means over the whole step, where the scales need them and one stretch of groups does not have them all.
+    fn whole_step_means(
+        &self,
+        chunks: &[Range<usize>],
+        timings: &mut Timings,
+    ) -> Result<Option<Vec<KeyMeans>>, StepError> {
+        let keys = self.space.keys();
+        let remembered = keys.iter().all(|key| self.past.contains_key(key.name()));
+        let known = match self.settings.scale_scope {
+            ScaleScope::Group => true,
+            ScaleScope::Ema => remembered,
+            ScaleScope::Batch => false,
+        };
+        if known || chunks.len() < 2 {
+            return Ok(None);
+        }
+        let images = chunks
+            .iter()
+            .map(|range| timed(&mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach())));
+        let images: Vec<_> = images.collect::<Result<_, _>>()?;
+        let mut means = vec![KeyMeans::default(); keys.len()];
+        for (range, images) in chunks.iter().zip(&images) {
+            let chunk = timed(&mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed(&mut timings.drift, || {
+                let views = chunk.views()?;
+                for (key, means) in keys.iter().zip(&mut means) {
+                    means.distances.extend(views.with_batch(self, key, distance_means)??);
+                }
+                Ok::<_, StepError>(())
+            })?;
+        }
+        for (range, images) in chunks.iter().zip(&images) {
+            let chunk = timed(&mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed(&mut timings.drift, || {
+                let views = chunk.views()?;
+                for (key, means) in keys.iter().zip(&mut means) {
+                    let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
+                    let drifts =
+                        views.with_batch(self, key, |batch| Drifts::new(batch, distances, self.settings))??;
+                    means.extend(&[], drifts.square_means());
+                }
+                Ok::<_, StepError>(())
+            })?;
+        }
+        Ok(Some(means))
+    }
+
+    /// Loss and gradient of one key for one stretch of groups; its means go to `seen`.
+    fn key(
+        &self,
+        key: &FeatureKey,
+        views: &super::groups::ChunkViews<'_>,
+        known: Option<&KeyMeans>,
+        seen: &mut KeyMeans,
+    ) -> Result<KeyOutcome, StepError> {
+        let scope = self.settings.scale_scope;
+        let past = self.past.get(key.name()).filter(|_| scope == ScaleScope::Ema);
+        let range = views.groups();
+        let distances = match (past, known) {
+            (Some(past), _) => vec![past.distance; range.len()],
+            (None, Some(known)) => pool(&known.distances, scope)[range.clone()].to_vec(),
+            (None, None) => pool(&views.with_batch(self, key, distance_means)??, scope),
+        };
+        let drifts = views.with_batch(self, key, |batch| Drifts::new(batch, &distances, self.settings))??;
+        let squares = drifts.square_means();
+        let mean_squares: Vec<Vec<f64>> = match (past, known) {
+            (Some(past), _) => past.squares.iter().map(|&square| vec![square; range.len()]).collect(),
+            (None, Some(known)) => {
+                known.squares.iter().map(|squares| pool(squares, scope)[range.clone()].to_vec()).collect()
+            }
+            (None, None) => squares.iter().map(|squares| pool(squares, scope)).collect(),
+        };
+        seen.extend(drifts.distance_means(), squares);
+        Ok(drifts.outcome(&mean_squares, self.weights.len(), self.settings)?)
+    }
+
+    /// The images of a stretch of groups, with their graph.
+    fn generate(&self, groups: Range<usize>) -> Result<Tensor, StepError> {
+        let (config, per_group) = (self.generator.config(), self.sizes.generated);
+        let rows = |len: usize| groups.start * per_group * len..groups.end * per_group * len;
+        let inputs = Inputs {
+            noise: self.inputs.noise[rows(config.image.len())].to_vec(),
+            style: self.inputs.style[rows(config.style_tokens)].to_vec(),
+            class: self.inputs.class[rows(1)].to_vec(),
+            alpha: self.inputs.alpha[rows(1)].to_vec(),
+        };
+        Ok(self.generator.run(&inputs)?)
+    }
+
+    /// Adds the gradients of the parameters.
+    fn backward(&self, seed: Option<Tensor>, sums: &mut BTreeMap<String, Tensor>) -> Result<(), StepError> {
+        let Some(seed) = seed else { return Ok(()) };
+        let mut store = seed.backward()?;
+        for (name, var) in self.generator.params().iter() {
+            let Some(gradient) = store.remove(var) else { continue };
+            let sum = match sums.remove(name) {
+                Some(sum) => (sum + gradient)?,
+                None => gradient,
+            };
+            sums.insert(name.to_owned(), sum);
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        gradients: BTreeMap<String, Tensor>,
+        losses: &[f64],
+        means: &[KeyMeans],
+    ) -> Result<Objective, StepError> {
+        let mut found = Objective { gradients, loss: 0.0, keys: BTreeMap::new(), scales: BTreeMap::new() };
+        for ((key, &loss), means) in self.space.keys().iter().zip(losses).zip(means) {
+            if !loss.is_finite() {
+                return Err(StepError::Loss { key: key.name().to_owned(), loss });
+            }
+            let scale = KeyScale::of(&means.distances, &means.squares, self.settings.scale_scope);
+            let metrics = KeyMetrics { scale: scale.distance, drift: scale.squares.clone(), loss };
+            found.loss += loss;
+            found.keys.insert(key.name().to_owned(), metrics);
+            found.scales.insert(key.name().to_owned(), scale);
+        }
+        Ok(found)
+    }
+}
+
+/// `groups` class groups, `at_once` at a time; 0 for all.
+fn chunks(groups: usize, at_once: usize) -> Vec<Range<usize>> {
+    let size = if at_once == 0 { groups.max(1) } else { at_once };
+    (0..groups).step_by(size).map(|start| start..(start + size).min(groups)).collect()
 }

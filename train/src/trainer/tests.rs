@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
 use super::*;
-use crate::data::DataSource;
+use crate::data::{DataError, DataSource, Dataset, DirectFeed, Feed, FeedCounters};
 
 fn config() -> TrainConfig {
     let text = r#"
@@ -22,6 +26,10 @@ fn config() -> TrainConfig {
     TrainConfig::parse(text, "test", &[]).unwrap()
 }
 
+fn feed(data: &Dataset) -> Box<dyn Feed> {
+    Box::new(DirectFeed::new(Arc::new(data.clone()), 42))
+}
+
 fn state(trainer: &Trainer<'_>) -> BTreeMap<String, Tensor> {
     let averages = trainer.averages().iter().flat_map(Ema::state);
     trainer.optimizer_state().unwrap().into_iter().chain(averages).collect()
@@ -39,7 +47,7 @@ fn weights(trainer: &Trainer<'_>) -> Vec<Vec<f32>> {
 fn a_restored_run_equals_the_straight_one_bit_for_bit() {
     let config = config();
     let (data, _) = config.data.open(config.generator.image).unwrap();
-    let mut straight = Trainer::new(&config, &data).unwrap();
+    let mut straight = Trainer::new(&config, feed(&data)).unwrap();
     for _ in 0..3 {
         straight.step().unwrap();
     }
@@ -48,7 +56,7 @@ fn a_restored_run_equals_the_straight_one_bit_for_bit() {
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy().unwrap())).collect::<BTreeMap<_, _>>()
     };
     let (saved, state) = (copy(&saved), copy(&state));
-    let mut resumed = Trainer::new(&config, &data).unwrap();
+    let mut resumed = Trainer::new(&config, feed(&data)).unwrap();
     resumed.restore(saved, &state).unwrap();
     assert_eq!(resumed.step_count(), 3);
     for _ in 0..3 {
@@ -62,7 +70,7 @@ fn a_restored_run_equals_the_straight_one_bit_for_bit() {
 fn samples_come_closer_to_the_data() {
     let config = TrainConfig { steps: 30, ..config() };
     let (data, _) = config.data.open(config.generator.image).unwrap();
-    let mut trainer = Trainer::new(&config, &data).unwrap();
+    let mut trainer = Trainer::new(&config, feed(&data)).unwrap();
     let first = trainer.step().unwrap();
     let last = (1..30).map(|_| trainer.step().unwrap()).last().unwrap();
     // At step 0 every image is exactly 0, the middle grey.
@@ -78,6 +86,80 @@ fn data_that_do_not_fit_are_refused() {
     let mut other = config.clone();
     other.generator.classes = 12;
     assert!(
-        Trainer::new(&other, &data).unwrap_err().to_string().starts_with("generator.classes: 12, the data have 10")
+        Trainer::new(&other, feed(&data))
+            .unwrap_err()
+            .to_string()
+            .starts_with("generator.classes: 12, the data have 10")
     );
+}
+
+/// Hands out images with a NaN from step 1 on.
+#[derive(Debug)]
+struct Spoilt(Box<dyn Feed>);
+
+impl Feed for Spoilt {
+    fn info(&self) -> &DataInfo {
+        self.0.info()
+    }
+
+    fn next(&mut self, step: u64, request: Request) -> Result<StepData, DataError> {
+        let mut data = self.0.next(step, request)?;
+        if step > 0 {
+            data.positives[28 * 28 * 7 + 3] = f32::NAN;
+        }
+        Ok(data)
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    fn restore(&mut self, _: u64, _: &BTreeMap<String, Tensor>) -> Result<(), DataError> {
+        Ok(())
+    }
+
+    fn counters(&self) -> FeedCounters {
+        FeedCounters::default()
+    }
+}
+
+#[test]
+fn bad_numbers_stop_the_step_with_their_images_and_change_nothing() {
+    let config = config();
+    let (data, _) = config.data.open(config.generator.image).unwrap();
+    let mut trainer = Trainer::new(&config, Box::new(Spoilt(feed(&data)))).unwrap();
+    trainer.step().unwrap();
+    let before = weights(&trainer);
+    let error = trainer.step().unwrap_err();
+    let TrainError::Step { step, ids, source } = &error else { panic!("{error}") };
+    let request = Request { classes: 3, positives: 6, unconditional: 2 };
+    let expected = feed(&data).next(1, request).unwrap().ids;
+    assert_eq!((*step, ids), (1, &expected));
+    assert!(matches!(**source, StepError::Drift(_)));
+    let start = "step 1: feature key global: class group 1, location 0: positive features hold NaN";
+    assert!(error.to_string().starts_with(start), "{error}");
+    assert_eq!((weights(&trainer), trainer.step_count()), (before, 1));
+}
+
+#[test]
+fn remembered_scales_are_part_of_the_state() {
+    let mut config = config();
+    config.drift.scale_scope = ScaleScope::Ema;
+    let (data, _) = config.data.open(config.generator.image).unwrap();
+    let mut straight = Trainer::new(&config, feed(&data)).unwrap();
+    for _ in 0..2 {
+        straight.step().unwrap();
+    }
+    let copy = |tensors: BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+        tensors.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect()
+    };
+    let (saved, mut state) = (copy(straight.generator().params().tensors()), copy(state(&straight)));
+    assert_eq!(state["scale.patch_7"].dims(), [4]);
+    let mut resumed = Trainer::new(&config, feed(&data)).unwrap();
+    resumed.restore(saved.clone(), &state).unwrap();
+    let (a, b) = (straight.step().unwrap(), resumed.step().unwrap());
+    assert_eq!((a.loss, a.gradient_norm), (b.loss, b.gradient_norm));
+    state.insert("scale.patch_7".into(), Tensor::new(&[1.0f64], &Device::Cpu).unwrap());
+    let error = resumed.restore(saved, &state).unwrap_err().to_string();
+    assert_eq!(error, "scale.patch_7: the checkpoint does not hold 4 f64 numbers for it");
 }

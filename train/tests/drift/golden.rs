@@ -1,10 +1,8 @@
 //! Numbers of the authors' drift loss: two small cases by formula, and one drawn by NumPy.
 
-use drifting_train::drift::{
-    DriftSettings, KeyOutcome, KeyShape, Negatives, TemperatureAggregation, field, guidance_weight,
-};
+use drifting_train::drift::{DriftSettings, KeyShape, Negatives, TemperatureAggregation, field, guidance_weight};
 
-use crate::support::{Case, assert_close};
+use crate::support::{Case, Outcome, assert_close};
 
 /// z(off, b, i, k) = sin(1 + 0.7 (off + 17 b + 5 i + 3 k)), `[2, count, 3]`.
 fn sines(offset: usize, count: usize) -> Vec<f32> {
@@ -24,7 +22,7 @@ fn sine_case() -> Case {
 }
 
 /// F, from which the gradient is -2 F / (s count).
-fn force(outcome: &KeyOutcome, dim: usize) -> Vec<f64> {
+fn force(outcome: &Outcome, dim: usize) -> Vec<f64> {
     let scale = outcome.scale / (dim as f64).sqrt();
     let factor = -0.5 * scale * outcome.gradient.len() as f64;
     outcome.gradient.iter().map(|&gradient| f64::from(gradient) * factor).collect()

@@ -162,7 +162,7 @@ fn pooled(values: &[f64], locations: usize, scope: ScaleScope) -> Vec<f64> {
     let own: Vec<f64> = values.chunks(locations).map(|group| group.iter().sum::<f64>() / locations as f64).collect();
     match scope {
         ScaleScope::Group => own,
-        ScaleScope::Batch => vec![own.iter().sum::<f64>() / own.len() as f64; own.len()],
+        ScaleScope::Batch | ScaleScope::Ema => vec![own.iter().sum::<f64>() / own.len() as f64; own.len()],
     }
 }
 

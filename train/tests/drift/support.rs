@@ -1,7 +1,16 @@
 //! Batches made in the test, and comparison.
 
 use drifting_spec::Stream;
-use drifting_train::drift::{DriftError, DriftSettings, Features, KeyBatch, KeyOutcome, KeyShape, drift_key};
+use drifting_train::drift::{DriftError, DriftSettings, Features, KeyBatch, KeyShape, drift_key};
+
+/// What a key contributes to a step and what it was scaled by.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) gradient: Vec<f32>,
+    pub(crate) loss: f64,
+    pub(crate) scale: f64,
+    pub(crate) drift_norms: Vec<f64>,
+}
 
 /// Features of a key, owned.
 #[derive(Clone)]
@@ -28,14 +37,16 @@ impl Case {
         }
     }
 
-    pub(crate) fn outcome(&self, settings: &DriftSettings) -> Result<KeyOutcome, DriftError> {
+    pub(crate) fn outcome(&self, settings: &DriftSettings) -> Result<Outcome, DriftError> {
         let features = Features {
             generated: &self.generated,
             positives: &self.positives,
             unconditional: &self.unconditional,
             weight: &self.weight,
         };
-        drift_key(&KeyBatch::new("test", self.shape, features)?, settings)
+        let (outcome, scale) = drift_key(&KeyBatch::new("test", self.shape, features)?, settings)?;
+        let (gradient, loss) = (outcome.gradient, outcome.loss);
+        Ok(Outcome { gradient, loss, scale: scale.distance, drift_norms: scale.squares })
     }
 }
 

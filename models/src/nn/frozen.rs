@@ -1,0 +1,156 @@
+//! Layers with the fixed weights of published networks: PyTorch's names and layouts in the file, channels last inside.
+//!
+//! They expect a [`Builder::frozen`], so that a backward pass reaches the input and computes no gradient of the weights.
+
+use candle_core::Tensor;
+
+use super::{Builder, Init};
+use crate::Result;
+use crate::ops::{self, Conv, GroupNorm, Padding};
+
+/// A square convolution's shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    side: usize,
+    inner: usize,
+    out: usize,
+    bias: bool,
+    conv: Conv,
+}
+
+impl Kernel {
+    /// `inner` to `out` channels by a square of odd `side`, padded so that rows and columns stay; with a bias.
+    pub(crate) fn new(side: usize, inner: usize, out: usize) -> Self {
+        let conv = Conv::new(1, side / 2);
+        Self { side, inner, out, bias: true, conv }
+    }
+
+    /// Squares of `side` that neither overlap nor leave anything out.
+    pub(crate) fn patches(side: usize, inner: usize, out: usize) -> Self {
+        Self { side, inner, out, bias: true, conv: Conv::new(side, 0) }
+    }
+
+    /// Only every `stride`-th row and column of the result.
+    pub(crate) fn stride(mut self, stride: usize) -> Self {
+        self.conv.stride = stride;
+        self
+    }
+
+    /// Other zeros around the input.
+    pub(crate) fn padding(mut self, padding: Padding) -> Self {
+        self.conv.padding = padding;
+        self
+    }
+
+    /// Each channel by a square of its own.
+    pub(crate) fn depthwise(mut self) -> Self {
+        self.conv.groups = self.inner;
+        self
+    }
+
+    /// No bias.
+    pub(crate) fn unbiased(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+}
+
+/// A convolution over `[n, h, w, in]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Convolution {
+    /// `[side, side, in / groups, out]`.
+    weight: Tensor,
+    bias: Option<Tensor>,
+    conv: Conv,
+}
+
+impl Convolution {
+    /// Takes `weight` `[out, in / groups, side, side]` and `bias` `[out]`.
+    ///
+    /// # Errors
+    /// As [`Builder::param`].
+    pub(crate) fn new(builder: &Builder, kernel: Kernel) -> Result<Self> {
+        let Kernel { side, inner, out, bias, conv } = kernel;
+        let inner = inner / conv.groups;
+        let init = Init::Normal(((inner * side * side) as f64).powf(-0.5));
+        let weight = builder.param("weight", &[out, inner, side, side], init)?;
+        let bias = bias.then(|| builder.param("bias", &[out], Init::Zeros)).transpose()?;
+        Self::of(&weight, bias, conv)
+    }
+
+    /// A linear layer as a 1x1 convolution: takes `weight` `[out, in]` and `bias` `[out]`.
+    ///
+    /// # Errors
+    /// As [`Builder::param`].
+    pub(crate) fn linear(builder: &Builder, inner: usize, out: usize) -> Result<Self> {
+        let weight = builder.param("weight", &[out, inner], Init::Normal((inner as f64).powf(-0.5)))?;
+        let bias = builder.param("bias", &[out], Init::Zeros)?;
+        Self::dense(&weight, bias)
+    }
+
+    /// A 1x1 convolution of a matrix `[out, in]`.
+    ///
+    /// # Errors
+    /// Only those of tensor operations.
+    pub(crate) fn dense(weight: &Tensor, bias: Tensor) -> Result<Self> {
+        Self::of(&weight.unsqueeze(2)?.unsqueeze(3)?, Some(bias), Conv::new(1, 0))
+    }
+
+    /// From a weight `[out, in / groups, side, side]`.
+    ///
+    /// # Errors
+    /// Only those of tensor operations.
+    pub(crate) fn of(weight: &Tensor, bias: Option<Tensor>, conv: Conv) -> Result<Self> {
+        Ok(Self { weight: weight.permute((2, 3, 1, 0))?.contiguous()?, bias, conv })
+    }
+
+    /// `[n, h, w, in]` to `[n, h', w', out]`.
+    ///
+    /// # Errors
+    /// An input of other channels or smaller than the square.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)?)
+    }
+}
+
+/// Learned scale and shift `[channels]`, taken as `weight` and `bias`.
+#[derive(Clone, Debug)]
+pub(crate) struct Affine {
+    scale: Tensor,
+    shift: Tensor,
+}
+
+impl Affine {
+    /// # Errors
+    /// As [`Builder::param`].
+    pub(crate) fn new(builder: &Builder, channels: usize) -> Result<Self> {
+        let scale = builder.param("weight", &[channels], Init::Ones)?;
+        Ok(Self { scale, shift: builder.param("bias", &[channels], Init::Zeros)? })
+    }
+
+    /// Normalises groups of channels over space.
+    ///
+    /// # Errors
+    /// An input `[n, h, w, c]` of other channels.
+    pub(crate) fn group_norm(&self, x: &Tensor, settings: GroupNorm) -> Result<Tensor> {
+        Ok(ops::group_norm(x, &self.scale, &self.shift, settings)?)
+    }
+
+    /// Normalises the last dimension.
+    ///
+    /// # Errors
+    /// An input of other channels.
+    pub(crate) fn layer_norm(&self, x: &Tensor, eps: f32) -> Result<Tensor> {
+        Ok(ops::layer_norm(x, Some((&self.scale, &self.shift)), eps)?)
+    }
+}
+
+/// `[n, c, h, w]` to `[n, h, w, c]`.
+pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.permute((0, 2, 3, 1))?.contiguous()?)
+}
+
+/// `[n, h, w, c]` to `[n, c, h, w]`.
+pub(crate) fn channels_first(x: &Tensor) -> Result<Tensor> {
+    Ok(x.permute((0, 3, 1, 2))?.contiguous()?)
+}

@@ -1,0 +1,173 @@
+//! The objective of one key in phases, so that class groups can be worked a few at a time (method section 18).
+//!
+//! Two normalisations average over all class groups of a step: S over distances, m over drifts. With all groups at hand the
+//! phases follow each other; streamed, each phase goes over all groups before the next begins:
+//!
+//! 1. [`distance_means`] of every group, pooled to S;
+//! 2. [`Drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
+//! 3. [`Drifts`] again: [`Drifts::outcome`] with S and m, the loss and the gradient.
+
+use rayon::prelude::*;
+
+use super::DriftError;
+use super::batch::{KeyBatch, KeyShape};
+use super::force;
+use super::loss::KeyOutcome;
+use super::numeric::sum_of_squares;
+use super::problem::Problem;
+use super::scale::{Mean, Units, drift_factor};
+use super::settings::{DriftSettings, Reduction, TemperatureAggregation};
+
+/// Mean of d W over mean of W of each class group (method step 2).
+///
+/// # Errors
+/// Features that are not finite.
+pub fn distance_means(batch: &KeyBatch<'_>) -> Result<Vec<Mean>, DriftError> {
+    let sums = each_problem(batch, |_, problem| problem.weighted_distance_sum())?;
+    Ok(group_means(batch, &sums))
+}
+
+/// The drifts V of all problems of a batch (method steps 3-5).
+#[derive(Debug)]
+pub struct Drifts {
+    key: String,
+    shape: KeyShape,
+    units: Vec<Units>,
+    distances: Vec<Mean>,
+    /// V `[problems][temperatures, Ng, D]`.
+    drifts: Vec<Vec<f32>>,
+}
+
+impl Drifts {
+    /// The drifts of `batch` with S = `mean_distances`, one number for each class group.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, features that are not finite, another number of groups.
+    pub fn new(batch: &KeyBatch<'_>, mean_distances: &[f64], settings: &DriftSettings) -> Result<Self, DriftError> {
+        settings.validate()?;
+        let shape = batch.shape();
+        check_groups(batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
+        let units: Vec<_> = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, settings)).collect();
+        let (drifts, sums): (Vec<_>, Vec<_>) = each_problem(batch, |index, problem| {
+            (force::drifts(problem, units[index / shape.locations], settings), problem.weighted_distance_sum())
+        })?
+        .into_iter()
+        .unzip();
+        Ok(Self { key: batch.key().to_owned(), shape, units, distances: group_means(batch, &sums), drifts })
+    }
+
+    /// As [`distance_means`].
+    #[must_use]
+    pub fn distance_means(&self) -> &[Mean] {
+        &self.distances
+    }
+
+    /// Mean of V^2 of each temperature, of each class group (method step 5).
+    #[must_use]
+    pub fn square_means(&self) -> Vec<Vec<Mean>> {
+        let KeyShape { locations, generated, dim, .. } = self.shape;
+        let vectors = generated * dim;
+        let count = (locations * vectors) as f64;
+        let temperatures = 0..self.drifts.first().map_or(0, |drifts| drifts.len() / vectors);
+        let of = |temperature: usize| -> Vec<Mean> {
+            let square = |drifts: &Vec<f32>| sum_of_squares(&drifts[temperature * vectors..][..vectors]);
+            let sums: Vec<f64> = self.drifts.par_iter().map(square).collect();
+            sums.chunks_exact(locations).map(|group| Mean { sum: group.iter().sum(), count }).collect()
+        };
+        temperatures.map(of).collect()
+    }
+
+    /// Loss and gradient with m = `mean_squares`, of each temperature and each class group, in a step of `groups` class
+    /// groups in all (method step 6). Of the losses of a streamed step, the sum is the step's.
+    ///
+    /// # Errors
+    /// Another number of groups.
+    pub fn outcome(
+        &self,
+        mean_squares: &[Vec<f64>],
+        groups: usize,
+        settings: &DriftSettings,
+    ) -> Result<KeyOutcome, DriftError> {
+        let KeyShape { locations, generated, dim, .. } = self.shape;
+        for squares in mean_squares {
+            check_groups(&self.key, "mean squares", squares.len(), self.shape.groups)?;
+        }
+        let factors = self.factors(mean_squares, settings);
+        let slots = match settings.reduction {
+            Reduction::Mean => 1.0,
+            Reduction::Sum => locations as f64,
+        };
+        let count = (groups * generated * locations * dim) as f64;
+        let slopes: Vec<_> =
+            self.units.iter().map(|units| (-2.0 * slots / (f64::from(units.feature) * count)) as f32).collect();
+        let (gradient, squared_sum) = self.add_up(&factors, &slopes);
+        let square = match settings.temperature_aggregation {
+            TemperatureAggregation::SumDrifts => squared_sum,
+            TemperatureAggregation::SumLosses => {
+                let means = self.square_means();
+                let squares = means.iter().flatten().zip(factors.iter().flatten());
+                squares.map(|(mean, factor)| mean.sum * factor * factor).sum()
+            }
+        };
+        Ok(KeyOutcome { gradient, loss: slots * square / count })
+    }
+
+    /// F `[groups * Ng, T, D]` with m = `mean_squares`.
+    pub(super) fn force(&self, mean_squares: &[Vec<f64>], settings: &DriftSettings) -> Vec<f32> {
+        self.add_up(&self.factors(mean_squares, settings), &vec![1.0; self.shape.groups]).0
+    }
+
+    fn factors(&self, mean_squares: &[Vec<f64>], settings: &DriftSettings) -> Vec<Vec<f64>> {
+        let factor = |&square: &f64| drift_factor(square, settings);
+        mean_squares.iter().map(|squares| squares.iter().map(factor).collect()).collect()
+    }
+
+    /// F = sum of V times `factors[temperature][group]`, image by image, times `slopes[group]`, and the sum of F^2.
+    fn add_up(&self, factors: &[Vec<f64>], slopes: &[f32]) -> (Vec<f32>, f64) {
+        let KeyShape { groups, locations, generated, dim, .. } = self.shape;
+        let mut force = vec![0.0; groups * generated * locations * dim];
+        let images = force.par_chunks_exact_mut(locations * dim).enumerate();
+        let squares: Vec<_> = images
+            .map(|(image, force)| {
+                let (group, sample) = (image / generated, image % generated);
+                for (vector, drifts) in force.chunks_exact_mut(dim).zip(&self.drifts[group * locations..]) {
+                    for (temperature, factors) in factors.iter().enumerate() {
+                        let drift = &drifts[(temperature * generated + sample) * dim..][..dim];
+                        let factor = factors[group] as f32;
+                        vector.iter_mut().zip(drift).for_each(|(force, drift)| *force += factor * drift);
+                    }
+                }
+                let square = sum_of_squares(force);
+                force.iter_mut().for_each(|force| *force *= slopes[group]);
+                square
+            })
+            .collect();
+        (force, squares.iter().sum())
+    }
+}
+
+/// `compute` for every problem, in their order; the error is that of the first problem that has one.
+fn each_problem<T: Send>(
+    batch: &KeyBatch<'_>,
+    compute: impl Fn(usize, &Problem) -> T + Sync,
+) -> Result<Vec<T>, DriftError> {
+    let problems = (0..batch.shape().problems()).into_par_iter();
+    let results: Vec<_> =
+        problems.map(|index| Problem::new(batch, index).map(|problem| compute(index, &problem))).collect();
+    results.into_iter().collect()
+}
+
+/// Mean distance of each group from the sums of d W of its problems.
+fn group_means(batch: &KeyBatch<'_>, sums: &[f64]) -> Vec<Mean> {
+    let KeyShape { locations, generated, .. } = batch.shape();
+    let count = |group: usize| (locations * generated) as f64 * batch.weight_sum(group);
+    let groups = sums.chunks_exact(locations).enumerate();
+    groups.map(|(group, sums)| Mean { sum: sums.iter().sum(), count: count(group) }).collect()
+}
+
+fn check_groups(key: &str, what: &str, found: usize, expected: usize) -> Result<(), DriftError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(DriftError::Shape { key: key.to_owned(), problem: format!("{found} {what} for {expected} class groups") })
+}

@@ -1,0 +1,297 @@
+//! What a key takes from a feature map, in closed form: forward and back (method section 6; paper A.5).
+
+use std::borrow::Cow;
+
+use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use rayon::prelude::*;
+
+/// Added to variances and mean squares before the root (method section 6).
+const EPSILON: f32 = 1e-6;
+
+/// Sizes of a map: images are `[height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Numbers at one place.
+    pub channels: usize,
+}
+
+impl MapShape {
+    /// Numbers of one image.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "no map is empty")]
+    pub fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+/// One statistic of a map; every location is a vector over the channels, D = C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistic {
+    /// The map as it is, T = h w.
+    Raw,
+    /// Means over all places, T = 1.
+    Mean,
+    /// Standard deviations over all places, sqrt(variance + 1e-6), T = 1.
+    Std,
+    /// Means of the cells of K x K places, T = h w / K^2.
+    CellMeans(usize),
+    /// Standard deviations within the cells of K x K places.
+    CellStds(usize),
+    /// sqrt(mean of x^2 + 1e-6) over all places, T = 1.
+    RootMeanSquare,
+}
+
+impl Statistic {
+    /// The statistics of a map in the paper's order: (a) raw, (b) mean and std, (c) cells of 2, (d) cells of 4. Cells that do
+    /// not tile the map are left out.
+    #[must_use]
+    pub fn of_map(shape: MapShape) -> Vec<Self> {
+        let fits = |cell: usize| shape.height.is_multiple_of(cell) && shape.width.is_multiple_of(cell);
+        let cells = [2, 4].into_iter().filter(|&cell| fits(cell));
+        let cells = cells.flat_map(|cell| [Self::CellMeans(cell), Self::CellStds(cell)]);
+        [Self::Raw, Self::Mean, Self::Std].into_iter().chain(cells).collect()
+    }
+
+    /// Name of the key that takes this from the map `map`.
+    #[must_use]
+    pub fn key_name(&self, map: &str) -> String {
+        match self {
+            Self::Raw => map.to_owned(),
+            Self::Mean => format!("{map}_mean"),
+            Self::Std => format!("{map}_std"),
+            Self::CellMeans(cell) => format!("{map}_mean_{cell}"),
+            Self::CellStds(cell) => format!("{map}_std_{cell}"),
+            Self::RootMeanSquare => format!("norm_{map}"),
+        }
+    }
+
+    /// Vectors that it makes of one image, T.
+    #[must_use]
+    pub fn locations(&self, shape: MapShape) -> usize {
+        let (rows, columns) = self.cell(shape);
+        (shape.height / rows) * (shape.width / columns)
+    }
+
+    /// Features `[images, T, C]` of `map` `[images, height, width, C]`.
+    #[must_use]
+    pub fn extract<'a>(&self, shape: MapShape, map: &'a [f32]) -> Cow<'a, [f32]> {
+        if *self == Self::Raw {
+            return Cow::Borrowed(map);
+        }
+        let len = self.locations(shape) * shape.channels;
+        let mut features = vec![0.0; map.len() / shape.len() * len];
+        let images = features.par_chunks_mut(len).zip(map.par_chunks(shape.len()));
+        images.for_each(|(features, image)| dispatch_kernel(Extract { cells: self.cells(shape), image, features }));
+        Cow::Owned(features)
+    }
+
+    /// Adds to `sum` `[height, width, C]` what `gradient` `[T, C]`, with respect to the features of `image`, brings back.
+    pub fn pull_back(&self, shape: MapShape, image: &[f32], gradient: &[f32], sum: &mut [f32]) {
+        dispatch_kernel(PullBack { cells: self.cells(shape), image, gradient, sum });
+    }
+
+    fn cell(&self, MapShape { height, width, .. }: MapShape) -> (usize, usize) {
+        match *self {
+            Self::Raw => (1, 1),
+            Self::CellMeans(cell) | Self::CellStds(cell) => (cell, cell),
+            Self::Mean | Self::Std | Self::RootMeanSquare => (height, width),
+        }
+    }
+
+    fn cells(&self, shape: MapShape) -> Cells {
+        let (rows, columns) = self.cell(shape);
+        Cells { statistic: *self, shape, rows, columns }
+    }
+}
+
+/// A map cut into cells of `rows` x `columns` places.
+#[derive(Clone, Copy)]
+struct Cells {
+    statistic: Statistic,
+    shape: MapShape,
+    rows: usize,
+    columns: usize,
+}
+
+impl Cells {
+    fn share(&self) -> f32 {
+        1.0 / (self.rows * self.columns) as f32
+    }
+
+    /// Calls `f(place, cell)` with the first numbers of every place and of its cell.
+    #[inline(always)]
+    fn each_place(&self, mut f: impl FnMut(usize, usize)) {
+        let MapShape { height, width, channels } = self.shape;
+        let per_row = width / self.columns;
+        for row in 0..height {
+            for column in 0..width {
+                let cell = row / self.rows * per_row + column / self.columns;
+                f((row * width + column) * channels, cell * channels);
+            }
+        }
+    }
+
+    /// The mean of `f(x, centre)` over each cell.
+    #[inline(always)]
+    fn means(&self, image: &[f32], centres: &[f32], means: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+        let channels = self.shape.channels;
+        self.each_place(|place, cell| {
+            let (x, centre) = (&image[place..][..channels], &centres[cell..][..channels]);
+            let sums = means[cell..][..channels].iter_mut();
+            sums.zip(x).zip(centre).for_each(|((sum, x), centre)| *sum += f(*x, *centre));
+        });
+        let share = self.share();
+        means.iter_mut().for_each(|mean| *mean *= share);
+    }
+
+    /// What the statistic measures from: the mean of each cell or 0.
+    #[inline(always)]
+    fn centres(&self, image: &[f32], len: usize) -> Vec<f32> {
+        let mut centres = vec![0.0; len];
+        if let Statistic::Std | Statistic::CellStds(_) = self.statistic {
+            let zeros = vec![0.0; len];
+            self.means(image, &zeros, &mut centres, |x, _| x);
+        }
+        centres
+    }
+}
+
+struct Extract<'a> {
+    cells: Cells,
+    image: &'a [f32],
+    features: &'a mut [f32],
+}
+
+impl Kernel for Extract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { cells, image, features } = self;
+        let centres = cells.centres(image, features.len());
+        match cells.statistic {
+            Statistic::Raw => features.copy_from_slice(image),
+            Statistic::Mean | Statistic::CellMeans(_) => cells.means(image, &centres, features, |x, _| x),
+            Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
+                cells.means(image, &centres, features, |x, centre| (x - centre) * (x - centre));
+                features.iter_mut().for_each(|square| *square = (*square + EPSILON).sqrt());
+            }
+        }
+    }
+}
+
+struct PullBack<'a> {
+    cells: Cells,
+    image: &'a [f32],
+    gradient: &'a [f32],
+    sum: &'a mut [f32],
+}
+
+impl Kernel for PullBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { cells, image, gradient, sum } = self;
+        let (channels, share) = (cells.shape.channels, cells.share());
+        match cells.statistic {
+            Statistic::Raw => sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient),
+            Statistic::Mean | Statistic::CellMeans(_) => cells.each_place(|place, cell| {
+                let gradient = &gradient[cell..][..channels];
+                sum[place..][..channels].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g * share);
+            }),
+            Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
+                // d std / d x = (x - mean) / (n std), with the std that includes the 1e-6.
+                let mut slopes = vec![0.0; gradient.len()];
+                Extract { cells, image, features: &mut slopes }.run();
+                slopes.iter_mut().zip(gradient).for_each(|(slope, gradient)| *slope = gradient * share / *slope);
+                let centres = cells.centres(image, gradient.len());
+                cells.each_place(|place, cell| {
+                    let (x, centre) = (&image[place..][..channels], &centres[cell..][..channels]);
+                    let terms = sum[place..][..channels].iter_mut().zip(&slopes[cell..][..channels]);
+                    terms
+                        .zip(x.iter().zip(centre))
+                        .for_each(|((sum, slope), (x, centre))| *sum += slope * (x - centre));
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drifting_spec::Stream;
+
+    use super::*;
+
+    const SHAPE: MapShape = MapShape { height: 4, width: 8, channels: 3 };
+    const ALL: [Statistic; 8] = [
+        Statistic::Raw,
+        Statistic::Mean,
+        Statistic::Std,
+        Statistic::CellMeans(2),
+        Statistic::CellStds(2),
+        Statistic::CellMeans(4),
+        Statistic::CellStds(4),
+        Statistic::RootMeanSquare,
+    ];
+
+    #[test]
+    fn names_and_sizes_are_the_papers() {
+        let names: Vec<_> = Statistic::of_map(SHAPE).iter().map(|statistic| statistic.key_name("conv1")).collect();
+        let expected =
+            ["conv1", "conv1_mean", "conv1_std", "conv1_mean_2", "conv1_std_2", "conv1_mean_4", "conv1_std_4"];
+        assert_eq!(names, expected);
+        assert_eq!(ALL.map(|statistic| statistic.locations(SHAPE)), [32, 1, 1, 8, 8, 2, 2, 1]);
+        let odd = MapShape { height: 7, width: 7, channels: 2 };
+        assert_eq!(Statistic::of_map(odd), [Statistic::Raw, Statistic::Mean, Statistic::Std]);
+        assert_eq!(Statistic::RootMeanSquare.key_name("x"), "norm_x");
+    }
+
+    #[test]
+    fn cells_are_what_their_formulas_say() {
+        let map: Vec<f32> = (0..SHAPE.len()).map(|i| ((i * i) % 17) as f32).collect();
+        let at = |row: usize, column: usize| f64::from(map[(row * 8 + column) * 3 + 1]);
+        let cell = [at(2, 4), at(2, 5), at(3, 4), at(3, 5)];
+        let mean = cell.iter().sum::<f64>() / 4.0;
+        let std = (cell.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 4.0 + 1e-6).sqrt();
+        // Row 1, column 2 of 2 x 4 cells, channel 1.
+        let place = 6 * 3 + 1;
+        assert!((f64::from(Statistic::CellMeans(2).extract(SHAPE, &map)[place]) - mean).abs() < 1e-5);
+        assert!((f64::from(Statistic::CellStds(2).extract(SHAPE, &map)[place]) - std).abs() < 1e-5);
+        let squares: f64 = map.iter().skip(1).step_by(3).map(|&x| f64::from(x).powi(2)).sum();
+        let rms = (squares / 32.0 + 1e-6).sqrt();
+        assert!((f64::from(Statistic::RootMeanSquare.extract(SHAPE, &map)[1]) - rms).abs() < 1e-5);
+        let flat = vec![0.3; SHAPE.len()];
+        let stds = Statistic::CellStds(4).extract(SHAPE, &flat).into_owned();
+        assert!(stds.iter().all(|std| (std - 1e-3).abs() < 1e-6), "{stds:?}");
+    }
+
+    #[test]
+    fn pulling_back_is_the_slope() {
+        let map = Stream::new(1, "map", 0).normals(SHAPE.len());
+        for statistic in ALL {
+            let count = statistic.extract(SHAPE, &map).len();
+            let weights = Stream::new(1, "weights", 0).normals(count);
+            let loss = |map: &[f32]| {
+                let features = statistic.extract(SHAPE, map);
+                features.iter().zip(&weights).map(|(f, w)| f64::from(*f) * f64::from(*w)).sum::<f64>()
+            };
+            let mut gradient = vec![0.5; map.len()];
+            statistic.pull_back(SHAPE, &map, &weights, &mut gradient);
+            for place in [0, 7, 30, 60, 95] {
+                let at = |step: f32| {
+                    let mut moved = map.clone();
+                    moved[place] += step;
+                    loss(&moved)
+                };
+                let (slope, found) = ((at(1e-2) - at(-1e-2)) / 2e-2, f64::from(gradient[place]) - 0.5);
+                assert!((slope - found).abs() < 1e-3, "{statistic:?} [{place}]: {slope} {found}");
+            }
+        }
+    }
+}

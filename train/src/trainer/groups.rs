@@ -1,0 +1,96 @@
+//! A stretch of class groups with its features.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use drifting_spec::ImageShape;
+
+use super::error::StepError;
+use super::objective::StepObjective;
+use crate::drift::{DriftError, Features, KeyBatch, KeyShape};
+use crate::features::{Encoded, FeatureKey, Views};
+
+/// Images of each class group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSizes {
+    /// Generated, Ng.
+    pub generated: usize,
+    /// Real ones of the class, Np.
+    pub positives: usize,
+    /// Real ones of any class, Nu.
+    pub unconditional: usize,
+}
+
+/// The real images of a step, class group after class group, each `[channels, height, width]`.
+#[derive(Clone, Copy, Debug)]
+pub struct RealImages<'a> {
+    /// `[groups, Np, ..]`.
+    pub positives: &'a [f32],
+    /// `[groups, Nu, ..]`.
+    pub unconditional: &'a [f32],
+}
+
+/// A stretch of class groups: its generated images and its real ones, encoded.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) generated: Encoded,
+    /// Positives of all groups, then unconditional images.
+    real: Encoded,
+    groups: Range<usize>,
+    sizes: GroupSizes,
+}
+
+impl Chunk {
+    /// Encodes the generated `images` of `groups`, in their graph if they have one, and the real ones in one pass.
+    pub(super) fn new(step: &StepObjective<'_>, groups: Range<usize>, images: &Tensor) -> Result<Self, StepError> {
+        let (shape, sizes) = (step.generator.config().image, step.sizes);
+        let generated = step.space.encode(images)?;
+        let ImageShape { channels, height, width } = shape;
+        let part = |images: &[f32], per_group: usize| {
+            let len = per_group * shape.len();
+            images[groups.start * len..groups.end * len].to_vec()
+        };
+        let mut real = part(step.real.positives, sizes.positives);
+        real.append(&mut part(step.real.unconditional, sizes.unconditional));
+        let count = groups.len() * (sizes.positives + sizes.unconditional);
+        let real = Tensor::from_vec(real, (count, channels, height, width), images.device())?;
+        Ok(Self { generated, real: step.space.encode(&real)?, groups, sizes })
+    }
+
+    /// Access to the numbers of all features.
+    pub(super) fn views(&self) -> Result<ChunkViews<'_>, StepError> {
+        Ok(ChunkViews { generated: self.generated.views()?, real: self.real.views()?, chunk: self })
+    }
+}
+
+/// The numbers behind a [`Chunk`].
+pub(super) struct ChunkViews<'a> {
+    pub(super) generated: Views<'a>,
+    real: Views<'a>,
+    chunk: &'a Chunk,
+}
+
+impl ChunkViews<'_> {
+    /// The class groups.
+    pub(super) fn groups(&self) -> Range<usize> {
+        self.chunk.groups.clone()
+    }
+
+    /// `compute` with the features under one key.
+    pub(super) fn with_batch<T>(
+        &self,
+        step: &StepObjective<'_>,
+        key: &FeatureKey,
+        compute: impl FnOnce(&KeyBatch<'_>) -> T,
+    ) -> Result<T, DriftError> {
+        let GroupSizes { generated, positives, unconditional } = self.chunk.sizes;
+        let (groups, locations, dim) = (self.groups(), key.locations(), key.dim());
+        let shape = KeyShape { groups: groups.len(), locations, generated, positives, unconditional, dim };
+        let of_generated = self.generated.features(step.space, key);
+        let of_real = self.real.features(step.space, key);
+        let (positives, unconditional) = of_real.split_at(groups.len() * positives * locations * dim);
+        let weight = &step.weights[groups];
+        let features = Features { generated: &of_generated, positives, unconditional, weight };
+        Ok(compute(&KeyBatch::new(key.name(), shape, features)?))
+    }
+}

@@ -1,0 +1,65 @@
+//! What a step found and where its time went.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// The quantities of one key that say something about training; the loss itself stays flat by construction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KeyMetrics {
+    /// S, mean distance of generated features to their targets.
+    pub scale: f64,
+    /// Mean square m of the drift of each temperature before it is normalised, in the order of the settings.
+    pub drift: Vec<f64>,
+    /// Loss.
+    pub loss: f64,
+}
+
+/// Time that each part of a step took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Waiting for the real images.
+    pub data: Duration,
+    /// The generator's forward passes.
+    pub generate: Duration,
+    /// The encoders' forward passes, over generated and real images.
+    pub encode: Duration,
+    /// Statistics, drifts and the gradients on maps.
+    pub drift: Duration,
+    /// Back through encoders and generator.
+    pub backward: Duration,
+    /// Clipping, optimizer and moving averages.
+    pub optimizer: Duration,
+}
+
+/// The result of `task`; the time that it took is added to `total`.
+pub(super) fn timed<T>(total: &mut Duration, task: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = task();
+    *total += started.elapsed();
+    result
+}
+
+/// What one step found.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// Steps taken, this one included.
+    pub step: u64,
+    /// Loss; constant by construction, no measure of progress.
+    pub loss: f64,
+    /// Metrics of each feature key.
+    pub keys: BTreeMap<String, KeyMetrics>,
+    /// Norm of the gradients before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Mean alpha of the class groups.
+    pub alpha: f32,
+    /// Time spent on getting the real images.
+    pub data_wait: Duration,
+    /// Time of each part.
+    pub timings: Timings,
+    /// Time of the whole step.
+    pub wall: Duration,
+}

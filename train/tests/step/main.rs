@@ -1,0 +1,8 @@
+//! Features and training steps, held against the authors' program and against each other.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
+
+mod features;
+mod golden;
+mod streaming;
+mod support;
