@@ -6,6 +6,7 @@ use drifting_spec::{MaeBlock, MaeConfig};
 use super::layers::{ConvNorm, Shape};
 use crate::Result;
 use crate::nn::Builder;
+use crate::ops::{NormedConv, residual};
 
 /// ReLU(skip(x) + body(x)).
 #[derive(Clone, Debug)]
@@ -44,14 +45,7 @@ impl Block {
 
     /// x `[n, h, w, from]` to `[n, ceil(h / stride), ceil(w / stride), to]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut y = x.clone();
-        for layer in &self.body {
-            y = layer.forward(&y)?;
-        }
-        let skip = match &self.skip {
-            Some(layer) => layer.forward(x)?,
-            None => x.clone(),
-        };
-        Ok((skip + y)?.relu()?)
+        let body: Vec<NormedConv<'_>> = self.body.iter().map(ConvNorm::layer).collect();
+        Ok(residual(x, &body, self.skip.as_ref().map(ConvNorm::layer))?)
     }
 }

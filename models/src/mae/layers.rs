@@ -5,7 +5,7 @@ use drifting_spec::MaeConfig;
 
 use crate::Result;
 use crate::nn::{Builder, Init};
-use crate::ops::{Conv, EPSILON, GroupNorm, conv2d, group_norm};
+use crate::ops::{Conv, EPSILON, GroupNorm, NormedConv, group_norm, normed_conv};
 
 /// Side, stride and channels of a convolution; the padding keeps the map's side, divided by the stride and rounded up.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +29,6 @@ impl Convolution {
         let Shape { side, stride, from, to } = shape;
         let weight = builder.param("weight", &[side, side, from, to], Init::LeCun { fan_in: side * side * from })?;
         Ok(Self { weight, settings: Conv::new(stride, side / 2) })
-    }
-
-    /// x `[n, h, w, from]` to `[n, h', w', to]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(conv2d(x, &self.weight, None, self.settings)?)
     }
 }
 
@@ -78,7 +73,14 @@ impl ConvNorm {
         Ok(Self { conv, norm: Norm::new(&builder.part(names[1]), config, shape.to, relu)? })
     }
 
+    /// x `[n, h, w, from]` to `[n, h', w', to]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.forward(&self.conv.forward(x)?)
+        Ok(normed_conv(x, self.layer())?)
+    }
+
+    /// The layer as the fused operations take it.
+    pub(super) fn layer(&self) -> NormedConv<'_> {
+        let (Convolution { weight, settings: conv }, Norm { scale, bias, settings: norm }) = (&self.conv, &self.norm);
+        NormedConv { weight, scale, bias, conv: *conv, norm: *norm }
     }
 }
