@@ -1,13 +1,8 @@
 //! SiLU(gate) * value, the activation of SwiGLU.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
+use candle_core::{Result, Tensor};
 
 use super::simd::{self, Kernel};
-use super::storage::{Values, slice};
-
-/// Elements that one task works on.
-const CHUNK: usize = 1 << 14;
 
 /// SiLU(gate) * value for tensors of the same shape.
 ///
@@ -17,10 +12,6 @@ pub fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     if gate.dims() != value.dims() {
         candle_core::bail!("swiglu: gate {:?}, value {:?}", gate.dims(), value.dims());
     }
-    if gate.device().is_cpu() { gate.contiguous()?.apply_op2(&value.contiguous()?, Swiglu) } else { plain(gate, value) }
-}
-
-fn plain(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     gate.silu()? * value
 }
 
@@ -65,60 +56,26 @@ impl Kernel for ActivateBack<'_> {
     }
 }
 
-struct Swiglu;
-
-impl CustomOp2 for Swiglu {
-    fn name(&self) -> &'static str {
-        "swiglu"
-    }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        layout: &Layout,
-        value: &CpuStorage,
-        other: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (gate, value) = (slice(gate, layout)?, slice(value, other)?);
-        let mut out = vec![0.0; gate.len()];
-        out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(value.par_chunks(CHUNK)).for_each(
-            |((out, gate), value)| {
-                simd::dispatch_kernel(Activate { gate, value, out });
-            },
-        );
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        gate: &Tensor,
-        value: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (g, v, dy) = (Values::of(gate)?, Values::of(value)?, Values::of(&grad)?);
-        let (mut dg, mut dv) = (vec![0.0; g.len()], vec![0.0; g.len()]);
-        dg.par_chunks_mut(CHUNK)
-            .zip(dv.par_chunks_mut(CHUNK))
-            .zip(g.par_chunks(CHUNK).zip(v.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)))
-            .for_each(|((dg, dv), ((g, v), dy))| {
-                simd::dispatch_kernel(ActivateBack { gate: g, value: v, dy, dg, dv });
-            });
-        let device = gate.device();
-        Ok((Some(Tensor::from_vec(dg, gate.shape(), device)?), Some(Tensor::from_vec(dv, value.shape(), device)?)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{agrees, random};
+    use super::super::testing::random;
     use super::*;
 
     #[test]
-    fn agrees_with_plain_operations() {
-        let inputs = [random("gate", &[3, 7]), random("value", &[3, 7])];
-        agrees(&inputs, |t| swiglu(&t[0], &t[1]), |t| plain(&t[0], &t[1]));
-        assert!(swiglu(&inputs[0], &random("value", &[7, 3])).is_err());
+    fn kernels_agree_with_plain_operations() {
+        let (gate, value, dy) = (random("gate", &[21]), random("value", &[21]), random("dy", &[21]));
+        let y = swiglu(&gate, &value).unwrap();
+        let gradients = (&y * dy.as_tensor().detach()).unwrap().sum_all().unwrap().backward().unwrap();
+        let values = |tensor: &Tensor| tensor.to_vec1::<f32>().unwrap();
+        let [mut out, mut dg, mut dv] = [(); 3].map(|()| vec![0.0f32; 21]);
+        Activate { gate: &values(&gate), value: &values(&value), out: &mut out }.run();
+        let (gate_values, value_values, dy) = (values(&gate), values(&value), values(&dy));
+        ActivateBack { gate: &gate_values, value: &value_values, dy: &dy, dg: &mut dg, dv: &mut dv }.run();
+        let found = [out, dg, dv].concat();
+        let expected = [&y, gradients.get(&gate).unwrap(), gradients.get(&value).unwrap()].map(values).concat();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+        assert!(swiglu(&gate, &random("value", &[3, 7])).is_err());
     }
 }
