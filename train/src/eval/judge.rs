@@ -5,11 +5,12 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use drifting_models::nn::{Builder, Init, Params, Source};
+use drifting_models::ops::{Conv, conv2d};
 use drifting_models::weights;
 use drifting_spec::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::conv::{convolve, relu_max_pool};
+use super::pool::relu_max_pool;
 use super::{EvalError, Result};
 
 /// Width of the feature layer.
@@ -201,6 +202,13 @@ impl Judge {
         let right = found.iter().zip(labels).filter(|(found, label)| found == label).count();
         Ok(right as f64 / labels.len() as f64)
     }
+}
+
+/// Convolution 3 x 3 of `[batch, height, width, channels]` with weights as [`Weights`] holds them.
+fn convolve(images: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    let (rows, outputs) = weights.dims2()?;
+    let kernel = weights.narrow(0, 0, rows - 1)?.reshape((3, 3, (rows - 1) / 9, outputs))?;
+    Ok(conv2d(images, &kernel, Some(&weights.get(rows - 1)?), Conv::new(1, 1))?)
 }
 
 #[cfg(test)]

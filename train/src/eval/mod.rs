@@ -1,9 +1,9 @@
 //! Judging what a generator has learned.
 
-mod conv;
 mod error;
 mod frechet;
 mod judge;
+mod pool;
 mod quality;
 mod symmetric;
 mod training;
