@@ -32,9 +32,10 @@ impl LayerSettings {
         (g.batch, g.out_height, g.out_width, g.outputs)
     }
 
-    /// Numbers in the weights: the kernel's, the scale's, the bias's.
-    pub(super) fn len(&self) -> usize {
-        self.geometry.patch() * self.geometry.outputs + 2 * self.geometry.outputs
+    /// Numbers in weight, scale and bias.
+    pub(super) fn lens(&self) -> [usize; 3] {
+        let g = &self.geometry;
+        [g.patch() * g.outputs, g.outputs, g.outputs]
     }
 }
 
@@ -55,20 +56,17 @@ pub(super) struct Kept {
 }
 
 impl<'a> Layer<'a> {
-    pub(super) fn new(settings: LayerSettings, own: &'a [f32]) -> Self {
-        let outputs = settings.geometry.outputs;
-        let (weight, affine) = own.split_at(own.len() - 2 * outputs);
-        let (scale, bias) = affine.split_at(outputs);
+    pub(super) fn new(settings: LayerSettings, [weight, scale, bias]: [&'a [f32]; 3]) -> Self {
         Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, turned: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.settings.len()
+        self.settings.lens().iter().sum()
     }
 
-    /// Numbers in scale and bias.
-    pub(super) fn affine_len(&self) -> usize {
-        2 * self.affine.scale.len()
+    /// Numbers in the kernel.
+    pub(super) fn kernel_len(&self) -> usize {
+        self.weight.len()
     }
 
     /// Prepares the input gradient.
@@ -123,9 +121,9 @@ impl<'a> Layer<'a> {
         out
     }
 
-    /// Adds the kernel's gradient to `own`.
-    pub(super) fn add_weight_gradient(&self, x: &[f32], dy: &[f32], own: &mut [f32], buffer: &mut Vec<f32>) {
-        dense::add_weight_gradient(&self.geometry(x), x, (0, dy), &mut own[..self.weight.len()], buffer);
+    /// Adds the kernel's gradient to `dw`.
+    pub(super) fn add_weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], buffer: &mut Vec<f32>) {
+        dense::add_weight_gradient(&self.geometry(x), x, (0, dy), dw, buffer);
     }
 
     /// The gradient of the layer's input from that of the convolved maps.

@@ -67,62 +67,56 @@ impl Pass<'_> {
         dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
     ) {
-        let mut gradient = dy.to_vec();
+        let mut dy = dy.to_vec();
         if self.adds {
-            simd::dispatch_kernel(Mask { out, gradient: &mut gradient });
+            simd::dispatch_kernel(Mask { out, gradient: &mut dy });
         }
-        let around = self.adds.then(|| gradient.clone());
-        let Gradients { weights, buffer } = gradients;
+        let around = self.adds.then(|| match &self.skip {
+            None => dy.clone(),
+            Some(layer) => {
+                let first = self.body.iter().map(Layer::len).sum();
+                layer_back(layer, (&saved.skip, &dy), (first, || x), gradients, dx.is_some())
+            }
+        });
         let mut end: usize = self.body.iter().map(Layer::len).sum();
-        let body_end = end;
         for (i, layer) in self.body.iter().enumerate().rev() {
-            let before;
-            let input = match i {
-                _ if weights.is_empty() => None,
-                0 => Some(x),
+            end -= layer.len();
+            let read = (&saved.body[i], &dy[..]);
+            dy = match i {
+                0 => layer_back(layer, read, (end, || x), gradients, dx.is_some()),
                 _ => {
-                    before = self.body[i - 1].normalised(&saved.body[i - 1]);
-                    Some(&before[..])
+                    let before = || self.body[i - 1].normalised(&saved.body[i - 1]);
+                    layer_back(layer, read, (end, before), gradients, true)
                 }
             };
-            let own = if weights.is_empty() { &mut [][..] } else { &mut weights[end - layer.len()..end] };
-            let convolved = back(layer, (&saved.body[i], input), &gradient, own, buffer);
-            end -= layer.len();
-            if i > 0 || dx.is_some() {
-                gradient = layer.input_gradient(&convolved, buffer);
-            }
         }
-        let mut around = around;
-        if let (Some(layer), Some(dy)) = (&self.skip, &mut around) {
-            let input = (!weights.is_empty()).then_some(x);
-            let own = if weights.is_empty() { &mut [][..] } else { &mut weights[body_end..] };
-            let convolved = back(layer, (&saved.skip, input), dy, own, buffer);
-            if dx.is_some() {
-                *dy = layer.input_gradient(&convolved, buffer);
-            }
-        }
-        if let Some(dx) = dx {
-            match around {
-                Some(around) => simd::dispatch_kernel(Add { x: &gradient, y: &around, out: dx }),
-                None => dx.copy_from_slice(&gradient),
-            }
+        match (dx, around) {
+            (Some(dx), Some(around)) => simd::dispatch_kernel(Add { x: &dy, y: &around, out: dx }),
+            (Some(dx), None) => dx.copy_from_slice(&dy),
+            (None, _) => {}
         }
     }
 }
 
-/// The gradient of a layer's convolved maps. Those of its weights are added to `own` if its input is given.
-fn back(
+/// The gradient of a layer's input if it is `needed`, nothing otherwise. Those of its weights, which begin at a position of
+/// the flat ones, are added to `gradients` if there are any; only they read the layer's input.
+fn layer_back<T: AsRef<[f32]>>(
     layer: &Layer<'_>,
-    (kept, input): (&Kept, Option<&[f32]>),
-    dy: &[f32],
-    own: &mut [f32],
-    buffer: &mut Vec<f32>,
+    (kept, dy): (&Kept, &[f32]),
+    (first, input): (usize, impl FnOnce() -> T),
+    gradients: &mut Gradients,
+    needed: bool,
 ) -> Vec<f32> {
-    let Some(input) = input else { return layer.norm_back(kept, dy, &mut []) };
-    let kernel = own.len() - layer.affine_len();
-    let convolved = layer.norm_back(kept, dy, &mut own[kernel..]);
-    layer.add_weight_gradient(input, &convolved, own, buffer);
-    convolved
+    let Gradients { weights, buffer } = gradients;
+    let convolved = if weights.is_empty() {
+        layer.norm_back(kept, dy, &mut [])
+    } else {
+        let (kernel, affine) = weights[first..first + layer.len()].split_at_mut(layer.kernel_len());
+        let convolved = layer.norm_back(kept, dy, affine);
+        layer.add_weight_gradient(input().as_ref(), &convolved, kernel, buffer);
+        convolved
+    };
+    if needed { layer.input_gradient(&convolved, buffer) } else { Vec::new() }
 }
 
 /// out = ReLU(x + y).
