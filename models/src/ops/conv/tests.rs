@@ -19,6 +19,7 @@ fn cases() -> Vec<Case> {
         ([2, 33, 24, 1], [3, 3, 1, 2], Conv::new(2, 1)),
         ([2, 6, 5, 4], [3, 3, 1, 4], Conv::depthwise(4, 1)),
         ([1, 5, 4, 3], [7, 7, 1, 3], Conv::depthwise(3, 3)),
+        ([1, 3, 4, 83], [3, 3, 1, 83], Conv::depthwise(83, 1)),
         ([2, 6, 6, 3], [3, 3, 1, 3], Conv { stride: 2, ..Conv::depthwise(3, 1) }),
     ]
 }

@@ -18,7 +18,7 @@ const WIDE: usize = 256;
 #[inline(always)]
 fn at_once(pixels: usize, channels: usize) -> usize {
     let mut count = 1;
-    while count * channels < WIDE && pixels % (2 * count) == 0 && pixels > 0 {
+    while count * channels < WIDE && pixels.is_multiple_of(2 * count) && pixels > 0 {
         count *= 2;
     }
     count

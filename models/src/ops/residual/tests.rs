@@ -3,6 +3,8 @@ use super::super::{Conv, GroupNorm};
 use super::*;
 use candle_core::Var;
 
+type Op = dyn Fn(&Tensor, &[NormedConv<'_>], Option<NormedConv<'_>>) -> Result<Tensor>;
+
 /// Layers of a body and perhaps of a skip: weights, and how they move and normalise.
 struct Case {
     x: Vec<usize>,
@@ -143,14 +145,12 @@ fn the_number_of_threads_changes_nothing() {
 fn what_does_not_fit_is_refused() {
     let case = &cases()[1];
     let t: Vec<Tensor> = case.inputs().iter().map(|input| input.as_tensor().clone()).collect();
-    let refused = |op: &dyn Fn(&Tensor, &[NormedConv<'_>], Option<NormedConv<'_>>) -> Result<Tensor>| {
-        case.run(&t, op).unwrap_err().to_string()
-    };
+    let refused = |op: &Op| case.run(&t, op).unwrap_err().to_string();
     assert!(refused(&|x, body, _| residual(x, body, None)).contains("(3, 6, 6, 3) around"));
     assert!(refused(&|x, _, _| residual(x, &[], None)).contains("0 layers"));
     assert!(refused(&|x, body, skip| residual(x, &body[1..], skip)).contains("weight"));
     let wrong = GroupNorm { groups: 3, eps: 1e-6, relu: true };
-    let with = |x: &Tensor, body: &[NormedConv<'_>], skip: Option<NormedConv<'_>>| {
+    let with = move |x: &Tensor, body: &[NormedConv<'_>], skip: Option<NormedConv<'_>>| {
         residual(x, &[NormedConv { norm: wrong, ..body[0] }, body[1]], skip)
     };
     assert!(refused(&with).contains("3 groups"));
