@@ -12,8 +12,8 @@ use drifting_models::weights::write_bytes;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ServeSettings};
-use drifting_train::config::{RunSettings, TrainConfig};
-use drifting_train::data::Dataset;
+use drifting_train::config::{Plan, RunSettings, TrainConfig};
+use drifting_train::data::{Dataset, DirectFeed};
 use drifting_train::run::{self, GeneratorRun, Launch, Observer, Report, RunFolder};
 
 use crate::build::{build, command};
@@ -87,15 +87,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Trains until all steps are taken or the time is up; false when a person stopped it.
 fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool> {
-    eprintln!("{}", train::plan(config, data)?);
+    eprintln!("{}", Plan::generator(config, None)?);
     let asked = train::stop_on_signal()?;
     let stop = AtomicBool::new(false);
     let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;
     let mut observer =
         Limited { progress: Progress::new(), started: Instant::now(), limit, asked: &asked, stop: &stop };
     let (build, command) = (build(), command());
+    let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
     let launch = Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop };
-    let outcome = run::train(&mut GeneratorRun::new(config, data)?, &launch, &mut observer)?;
+    let outcome = run::train(&mut GeneratorRun::new(config, feed)?, &launch, &mut observer)?;
     if asked.load(Ordering::Relaxed) {
         eprintln!("stopped after step {}, saved; the same command goes on", outcome.step);
         return Ok(false);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use drifting_models::weights::write_bytes;
+use drifting_train::data::{DataSource, Embedded};
 use drifting_train::run::RunFolder;
 
 use crate::{judge, models, train};
@@ -26,6 +27,10 @@ pub(crate) struct Args {
     /// Which moving average, by its decay [default: the first].
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
+    /// Real images to judge by in place of the run's: the name of those that come with the program (fashion-mnist), or a
+    /// folder.
+    #[arg(long, value_name = "NAME|FOLDER")]
+    data: Option<String>,
     /// Where the judge is kept [default: judge.safetensors in the run folder].
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
@@ -35,7 +40,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let config = RunFolder::open(&args.run)?.config()?;
+    let mut config = RunFolder::open(&args.run)?.config()?;
+    if let Some(data) = &args.data {
+        let embedded = [Embedded::FashionMnist].into_iter().find(|embedded| embedded.name() == data);
+        config.data = embedded.map_or_else(|| DataSource::path(data), DataSource::Embedded);
+    }
     let model = models::open(&args.run, args.ema)?;
     let range = model.manifest.alpha;
     let alphas = if args.alpha.is_empty() { vec![range.default] } else { args.alpha.clone() };

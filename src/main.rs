@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
+mod ablate;
 mod build;
+mod data;
 mod demo;
 mod doctor;
 mod engines;
@@ -37,10 +39,14 @@ enum Command {
     Demo(demo::Args),
     /// Train what a configuration describes, or go on with a run that was stopped.
     Train(train::Args),
+    /// Look at a data set, or encode it into latents.
+    Data(data::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),
     /// Measure what a run has learned.
     Eval(eval::Args),
+    /// Train variants of a configuration and report which is better.
+    Ablate(ablate::Args),
     /// Write a generator as an ONNX file and verify it.
     Export(export::Args),
     /// Serve an exported model over HTTP.
@@ -55,8 +61,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Sample(args) => sample::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, RunSettings, TrainConfig};
-use drifting_train::data::{DataSource, Dataset, DirectBatches};
+use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, Plan, TrainConfig};
+use drifting_train::data::{DataSource, Dataset};
 use drifting_train::mae::MaeRun;
-use drifting_train::run::{self, Experiment, GeneratorRun, Launch};
+use drifting_train::run::{self, Experiment, GeneratorRun, Launch, RunError};
+use drifting_train::toy::{Ablations, ToyConfig, ToyTrainer, run_ablations};
 
 use crate::build::{build, command};
 use crate::progress::Progress;
 
-/// Train what a configuration describes: a generator or its feature encoder.
+/// Train what a configuration describes: a generator, its feature encoder, or points in the plane.
 ///
-/// The sections of the file tell what is trained: `[generator]` a generator, `[mae]` a masked autoencoder. The same
-/// command goes on with a run that was stopped, bit for bit. Ctrl-C finishes the step, saves and ends with exit code 3;
+/// The sections of the file tell what is trained: `[generator]` a generator, `[mae]` a masked autoencoder, `[toy]` points
+/// in the plane. The same command goes on with a run that was stopped, bit for bit. Ctrl-C finishes the step, saves and ends with exit code 3;
 /// a second Ctrl-C ends at once, and what was saved before stays.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// stand for the contents of their files.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     allow_changed: Vec<String>,
-    /// Check everything, print the plan and end.
+    /// Check the settings, print the plan (parameters, arithmetic, memory, what is missing) and end.
     #[arg(long)]
     dry_run: bool,
 }
@@ -48,52 +49,68 @@ pub(crate) struct Args {
 pub(crate) const STOPPED: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    match ExperimentConfig::load(&args.config, &args.set)? {
-        ExperimentConfig::Generator(config) => generator(args, *config),
-        ExperimentConfig::Mae(config) => mae(args, *config),
+    let mut experiment = ExperimentConfig::load(&args.config, &args.set)?;
+    if let Some(steps) = args.steps {
+        experiment.set_steps(steps);
     }
-}
-
-fn generator(args: &Args, mut config: TrainConfig) -> Result<ExitCode> {
-    replace(args, &mut config.steps, &mut config.data);
-    let data = Arc::new(open_data(&config)?);
-    eprintln!("{}", plan(&config, &data)?);
-    train(args, &mut GeneratorRun::new(&config, &data)?)
-}
-
-fn mae(args: &Args, mut config: MaeTrainConfig) -> Result<ExitCode> {
-    replace(args, &mut config.steps, &mut config.data);
-    let (mut data, report) = config.data.open(config.mae.image)?;
-    eprintln!("{report}");
-    let mut held_out = config.data.open_test(&data)?.map(|(test, _)| test);
-    if held_out.is_none() && config.evaluation.hold_out > 0 {
-        let (rest, held) = data.hold_out(config.evaluation.hold_out)?;
-        (data, held_out) = (rest, Some(held));
-    }
-    eprintln!("{}", mae_plan(&config, held_out.as_ref())?);
-    let batches = Box::new(DirectBatches::new(Arc::new(data), config.seed));
-    train(args, &mut MaeRun::new(&config, batches, held_out.as_ref())?)
-}
-
-/// What the command line says in place of the configuration.
-fn replace(args: &Args, steps: &mut u64, data: &mut DataSource) {
-    *steps = args.steps.unwrap_or(*steps);
     if let Some(folder) = &args.data {
-        *data = DataSource::path(folder);
+        experiment.set_data(DataSource::path(folder));
     }
-}
-
-/// Trains, unless only the plan was asked for.
-fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     if args.dry_run {
+        println!("{}", plan(&experiment)?);
         return Ok(ExitCode::SUCCESS);
     }
+    match experiment {
+        ExperimentConfig::Generator(config) => generator(args, &config),
+        ExperimentConfig::Mae(config) => mae(args, &config),
+        ExperimentConfig::Toy(config) => toy(args, *config),
+    }
+}
+
+/// The plan of an experiment; data that are not there are noted in it.
+fn plan(experiment: &ExperimentConfig) -> Result<Plan> {
+    let data = experiment.reading().map(|reading| reading.images());
+    let images = data.as_ref().and_then(|found| Some(found.as_ref().ok()?.1.images));
+    let mut plan = Plan::of(experiment, images)?;
+    if let Some(Err(error)) = data {
+        plan.missing.push(format!("data: {error}"));
+    }
+    Ok(plan)
+}
+
+fn generator(args: &Args, config: &TrainConfig) -> Result<ExitCode> {
+    let (feed, report) = config.reading().feed(config.queue)?;
+    eprintln!("{report}\n{}", Plan::generator(config, Some(report.images))?);
+    train(args, &mut GeneratorRun::new(config, feed)?)
+}
+
+fn mae(args: &Args, config: &MaeTrainConfig) -> Result<ExitCode> {
+    let (mut run, report) = MaeRun::open(config)?;
+    eprintln!("{report}\n{}", Plan::mae(config, Some(report.images))?);
+    eprintln!("measured on {} held-out images", run.held_out());
+    train(args, &mut run)
+}
+
+fn toy(args: &Args, config: ToyConfig) -> Result<ExitCode> {
+    eprintln!("{}", Plan::toy(&config));
+    if config.ablations.is_empty() {
+        return train(args, &mut ToyTrainer::new(config)?);
+    }
+    match launched(args, &config.name, |launch| run_ablations(&config, launch, &mut Progress::new()))? {
+        Ablations::Finished { table, picture } => {
+            eprintln!("done: {}, {}", table.display(), picture.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Ablations::Stopped => {
+            eprintln!("stopped; the same command goes on");
+            Ok(ExitCode::from(STOPPED))
+        }
+    }
+}
+
+fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     let (name, steps) = (experiment.settings().name().to_owned(), experiment.settings().steps());
-    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let (stop, build, command) = (stop_on_signal()?, build(), command());
-    let launch =
-        Launch { folder: &folder, allow_changed: &args.allow_changed, build: &build, command: &command, stop: &stop };
-    let outcome = run::train(experiment, &launch, &mut Progress::new())?;
+    let outcome = launched(args, &name, |launch| run::train(experiment, launch, &mut Progress::new()))?;
     let checkpoint = outcome.checkpoint.display();
     if outcome.finished {
         eprintln!("done: {} steps, {checkpoint}", outcome.step);
@@ -103,57 +120,20 @@ fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     Ok(ExitCode::from(STOPPED))
 }
 
+/// Calls `train` with all that the command line says about a run.
+fn launched<T>(args: &Args, name: &str, train: impl FnOnce(&Launch<'_>) -> Result<T, RunError>) -> Result<T> {
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let (stop, build, command) = (stop_on_signal()?, build(), command());
+    let launch =
+        Launch { folder: &folder, allow_changed: &args.allow_changed, build: &build, command: &command, stop: &stop };
+    Ok(train(&launch)?)
+}
+
 /// Reads the images of a run and reports what was left out.
 pub(crate) fn open_data(config: &TrainConfig) -> Result<Dataset> {
     let (data, report) = config.data.open(config.generator.image)?;
     eprintln!("{report}");
     Ok(data)
-}
-
-/// What a run will do, in a few lines.
-pub(crate) fn plan(config: &TrainConfig, data: &Dataset) -> Result<String> {
-    let parameters = drifting_models::parameter_count(&config.generator)?;
-    let batch = config.batch;
-    let image = config.generator.image;
-    Ok(format!(
-        "{}: {:.2} M parameters, {}x{}x{} images of {} classes, {} tokens\n\
-         {} steps of {} generated images ({} classes x {}, {} positives, {} unconditional), keys {}",
-        config.name,
-        parameters as f64 / 1e6,
-        image.channels,
-        image.height,
-        image.width,
-        data.classes().len(),
-        config.generator.tokens(),
-        config.steps,
-        config.images_per_step(),
-        batch.classes,
-        batch.generated,
-        batch.positives,
-        batch.unconditional,
-        config.features.keys.join(" "),
-    ))
-}
-
-/// What the training of a masked autoencoder will do, in a few lines.
-fn mae_plan(config: &MaeTrainConfig, held_out: Option<&Dataset>) -> Result<String> {
-    let parameters = drifting_models::mae_parameter_count(&config.mae)?;
-    let (image, (rows, columns)) = (config.mae.image, config.mae.grid());
-    let measured = held_out.map_or(0, |data| data.len().min(config.evaluation.images));
-    Ok(format!(
-        "{}: masked autoencoder, {:.2} M parameters, {}x{}x{} images of {} classes, {rows}x{columns} positions\n\
-         {} steps of {} images ({} of them with classes), {:.0} % hidden, measured on {measured} held-out images",
-        config.name(),
-        parameters as f64 / 1e6,
-        image.channels,
-        image.height,
-        image.width,
-        config.mae.classes,
-        config.steps,
-        config.batch.images,
-        config.finetune.steps.min(config.steps),
-        100.0 * config.masking.ratio,
-    ))
 }
 
 /// A flag that Ctrl-C and SIGTERM set; a second signal ends the process at once.

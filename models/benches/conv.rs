@@ -7,7 +7,7 @@
 use candle_core::{Device, Tensor, Var};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::{Conv, GroupNorm, NormedConv, conv2d, group_norm, inner, residual};
+use drifting_models::ops::{Conv, ConvChain, ConvNorm, GroupNorm, Skip, conv_chain, conv2d, group_norm, inner};
 use drifting_spec::Stream;
 
 /// Images, side, channels in, channels out, stride.
@@ -68,19 +68,21 @@ fn blocks(criterion: &mut Criterion) {
         let (scale, bias) = (random("scale", &[channels]).detach(), random("bias", &[channels]).detach());
         let layer = |relu| {
             let norm = GroupNorm { groups: 32, eps: 1e-6, relu };
-            NormedConv { weight: &weight, scale: &scale, bias: &bias, conv: Conv::new(1, 1), norm }
+            ConvNorm { kernel: [3, 3, channels, channels], conv: Conv::new(1, 1), norm }
         };
-        let single = |x: &Tensor, layer: NormedConv<'_>| {
-            let convolved = conv2d(x, layer.weight, None, layer.conv).unwrap();
-            group_norm(&convolved, layer.scale, layer.bias, layer.norm).unwrap()
+        let chain = ConvChain { layers: vec![layer(true), layer(false)], skip: Skip::Identity };
+        let parts = [weight.flatten_all().unwrap(), scale.clone(), bias.clone()];
+        let parameters = Tensor::cat(&[&parts[..], &parts[..]].concat(), 0).unwrap();
+        let single = |x: &Tensor, layer: &ConvNorm| {
+            group_norm(&conv2d(x, &weight, None, layer.conv).unwrap(), &scale, &bias, layer.norm).unwrap()
         };
         let flops = 2 * 2 * 2 * 9 * batch * side * side * channels * channels;
         let backward = |y: &Tensor| drop(inner(y, &dy).unwrap().backward().unwrap());
         bench(&mut group, "fused, with input gradient", flops, || {
-            backward(&residual(&x, &[layer(true), layer(false)], None).unwrap());
+            backward(&conv_chain(&x, &parameters, &chain).unwrap());
         });
         bench(&mut group, "single operations, with input gradient", flops, || {
-            let y = single(&single(&x, layer(true)), layer(false));
+            let y = single(&single(&x, &chain.layers[0]), &chain.layers[1]);
             backward(&(x.as_tensor() + y).unwrap().relu().unwrap());
         });
     }

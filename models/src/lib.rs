@@ -4,6 +4,7 @@ pub mod autoencoder;
 pub mod convnext;
 mod error;
 mod generator;
+pub mod inception;
 mod mae;
 pub mod nn;
 pub mod ops;

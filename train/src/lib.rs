@@ -8,4 +8,5 @@ pub mod features;
 pub mod mae;
 pub mod optim;
 pub mod run;
+pub mod toy;
 pub mod trainer;

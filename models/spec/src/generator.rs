@@ -1,9 +1,10 @@
 //! The shape of a generator (paper appendix A.2): what its weights are for, not the weights.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Channels, height and width of what a generator reads (noise) and writes (image or latent).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageShape {
     /// Channels: 1 grey, 3 colour, 4 for the latents of the Stable-Diffusion autoencoder.
@@ -29,7 +30,7 @@ impl ImageShape {
 }
 
 /// Normalisation before attention, MLP and the final layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
     /// x / sqrt(mean(x^2) + 1e-6), as the official code.
@@ -40,7 +41,7 @@ pub enum Norm {
 }
 
 /// Normalisation of queries and keys per head.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QkNorm {
     /// RMSNorm with a learned gain (official).
@@ -53,7 +54,7 @@ pub enum QkNorm {
 }
 
 /// Rotary position embedding of queries and keys, base 10000, half-split rotation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Rope {
     /// Positions 0.. over the whole sequence, register tokens included (official).
     #[default]
@@ -68,7 +69,7 @@ pub enum Rope {
 }
 
 /// Where the style embeddings live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StyleTables {
     /// One table per style token (official).
@@ -79,7 +80,7 @@ pub enum StyleTables {
 }
 
 /// How alpha enters the conditioning vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AlphaEmbedding {
     /// 0.02 * RMSNorm(MLP(sinusoids of alpha)) (official).
@@ -90,7 +91,7 @@ pub enum AlphaEmbedding {
 }
 
 /// The layer that writes the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FinalLayer {
     /// Norm, adaLN shift and scale, linear, all zero at the start: the first output is exactly 0 (official).
@@ -101,7 +102,7 @@ pub enum FinalLayer {
 }
 
 /// Everything that decides the architecture of a generator. Missing settings take the official code's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Shape of noise and image.

@@ -1,11 +1,12 @@
 //! The shape of a masked autoencoder, whose encoder gives the features of the drifting loss (paper appendix A.3).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, ImageShape};
 
 /// Residual block of the encoder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MaeBlock {
     /// Two 3x3 convolutions (official; paper appendix A.3 and Table 3).
@@ -16,7 +17,7 @@ pub enum MaeBlock {
 }
 
 /// Everything that decides the architecture of a masked autoencoder. Missing settings take the official code's value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaeConfig {
     /// Shape of the images or latents.

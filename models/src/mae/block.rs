@@ -3,21 +3,20 @@
 use candle_core::Tensor;
 use drifting_spec::{MaeBlock, MaeConfig};
 
-use super::layers::{ConvNorm, Shape};
+use super::layers::{Around, Chain, Layer, Shape};
 use crate::Result;
 use crate::nn::Builder;
-use crate::ops::{NormedConv, residual};
 
 /// ReLU(skip(x) + body(x)).
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    body: Vec<ConvNorm>,
-    /// `None` where the shape stays.
-    skip: Option<ConvNorm>,
-}
+pub(super) struct Block(Chain);
+
+/// Names of the body's convolutions and norms.
+const BODY: [[&str; 2]; 3] = [["conv1", "gn1"], ["conv2", "gn2"], ["conv3", "gn3"]];
 
 impl Block {
-    /// Parts `conv1`, `gn1`, `conv2`, `gn2` (and `conv3`, `gn3` of a bottleneck), `proj_conv`, `proj_gn`.
+    /// Parts `conv1`, `gn1`, `conv2`, `gn2` (and `conv3`, `gn3` of a bottleneck); where the shape changes `proj_conv` and
+    /// `proj_gn`.
     pub(super) fn new(builder: &Builder, config: &MaeConfig, [from, to, stride]: [usize; 3]) -> Result<Self> {
         let shape = |side, stride, from, to| Shape { side, stride, from, to };
         let shapes = match config.block {
@@ -28,24 +27,20 @@ impl Block {
             }
         };
         let last = shapes.len() - 1;
-        let layer = |(i, &shape): (usize, &Shape)| {
-            let names = [format!("conv{}", i + 1), format!("gn{}", i + 1)];
-            ConvNorm::new(builder, [&names[0], &names[1]], config, (shape, i < last))
-        };
-        let body = shapes.iter().enumerate().map(layer).collect::<Result<_>>()?;
-        let skip = match stride == 1 && from == to {
-            true => None,
+        let body = shapes.into_iter().zip(BODY).enumerate();
+        let body: Vec<_> = body.map(|(i, (shape, names))| Layer { names, shape, relu: i < last }).collect();
+        let around = match stride == 1 && from == to {
+            true => Around::Identity,
             false => {
-                let names = ["proj_conv", "proj_gn"];
-                Some(ConvNorm::new(builder, names, config, (shape(1, stride, from, to), false))?)
+                let shape = shape(1, stride, from, to);
+                Around::Projection(Layer { names: ["proj_conv", "proj_gn"], shape, relu: false })
             }
         };
-        Ok(Self { body, skip })
+        Ok(Self(Chain::new(builder, config, &body, around)?))
     }
 
     /// x `[n, h, w, from]` to `[n, ceil(h / stride), ceil(w / stride), to]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let body: Vec<NormedConv<'_>> = self.body.iter().map(ConvNorm::layer).collect();
-        Ok(residual(x, &body, self.skip.as_ref().map(ConvNorm::layer))?)
+        self.0.forward(x)
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use drifting_spec::MaeConfig;
 
 use super::block::Block;
-use super::layers::{ConvNorm, Norm, Shape};
+use super::layers::{Around, Chain, Layer, Norm, Shape};
 use super::{FeatureMap, TAP_EVERY};
 use crate::Result;
 use crate::nn::Builder;
@@ -12,7 +12,7 @@ use crate::nn::Builder;
 /// Stem and stages.
 #[derive(Clone, Debug)]
 pub(super) struct Encoder {
-    stem: ConvNorm,
+    stem: Chain,
     stages: [Stage; 4],
 }
 
@@ -43,7 +43,8 @@ impl Encoder {
     /// Parts `conv1`, `gn1` and those of the stages.
     pub(super) fn new(builder: &Builder, config: &MaeConfig) -> Result<Self> {
         let shape = Shape { side: 3, stride: 1, from: config.patch_len(), to: config.base_channels };
-        let stem = ConvNorm::new(builder, ["conv1", "gn1"], config, (shape, true))?;
+        let stem = Layer { names: ["conv1", "gn1"], shape, relu: true };
+        let stem = Chain::new(builder, config, &[stem], Around::Nothing)?;
         let stage = |number| Stage::new(builder, config, number);
         Ok(Self { stem, stages: [stage(0)?, stage(1)?, stage(2)?, stage(3)?] })
     }
@@ -80,7 +81,7 @@ impl Stage {
         };
         let blocks = (0..config.blocks[stage]).map(block).collect::<Result<_>>()?;
         let norm = match config.stage_norm {
-            true => Some(Norm::new(&builder.part(&format!("layer{}_norm", stage + 1)), config, to, false)?),
+            true => Some(Norm::new(&builder.part(&format!("layer{}_norm", stage + 1)), config, to)?),
             false => None,
         };
         Ok(Self { blocks, norm })

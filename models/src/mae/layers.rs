@@ -1,13 +1,14 @@
-//! Convolution and GroupNorm with their parameters.
+//! Convolutions and GroupNorms with their parameters.
 
 use candle_core::Tensor;
 use drifting_spec::MaeConfig;
 
 use crate::Result;
 use crate::nn::{Builder, Init};
-use crate::ops::{Conv, EPSILON, GroupNorm, NormedConv, group_norm, normed_conv};
+use crate::ops::{self, Conv, ConvChain, ConvNorm, EPSILON, GroupNorm, Skip, conv_chain, group_norm};
 
-/// Side, stride and channels of a convolution; the padding keeps the map's side, divided by the stride and rounded up.
+/// Side and stride of a kernel, inputs and outputs of a convolution. The padding keeps the map's side, divided by the
+/// stride and rounded up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) side: usize,
@@ -16,23 +17,15 @@ pub(super) struct Shape {
     pub(super) to: usize,
 }
 
-/// A convolution without bias.
-#[derive(Clone, Debug)]
-pub(super) struct Convolution {
-    weight: Tensor,
-    settings: Conv,
+/// A convolution and the norm behind it: the names of the two, the shape, and whether ReLU follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layer<'a> {
+    pub(super) names: [&'a str; 2],
+    pub(super) shape: Shape,
+    pub(super) relu: bool,
 }
 
-impl Convolution {
-    /// The parameter `weight` `[side, side, from, to]`.
-    pub(super) fn new(builder: &Builder, shape: Shape) -> Result<Self> {
-        let Shape { side, stride, from, to } = shape;
-        let weight = builder.param("weight", &[side, side, from, to], Init::LeCun { fan_in: side * side * from })?;
-        Ok(Self { weight, settings: Conv::new(stride, side / 2) })
-    }
-}
-
-/// GroupNorm with a learned scale and bias, followed by ReLU where asked for.
+/// GroupNorm with a learned scale and bias.
 #[derive(Clone, Debug)]
 pub(super) struct Norm {
     scale: Tensor,
@@ -42,10 +35,10 @@ pub(super) struct Norm {
 
 impl Norm {
     /// The parameters `weight` (ones) and `bias` (zeros), `[channels]` each.
-    pub(super) fn new(builder: &Builder, config: &MaeConfig, channels: usize, relu: bool) -> Result<Self> {
+    pub(super) fn new(builder: &Builder, config: &MaeConfig, channels: usize) -> Result<Self> {
         let scale = builder.param("weight", &[channels], Init::Ones)?;
         let bias = builder.param("bias", &[channels], Init::Zeros)?;
-        Ok(Self { scale, bias, settings: GroupNorm { groups: config.groups(channels), eps: EPSILON, relu } })
+        Ok(Self { scale, bias, settings: norm(config, channels, false) })
     }
 
     /// x `[n, h, w, channels]`.
@@ -54,33 +47,89 @@ impl Norm {
     }
 }
 
-/// Convolution, GroupNorm and, where asked for, ReLU.
-#[derive(Clone, Debug)]
-pub(super) struct ConvNorm {
-    conv: Convolution,
-    norm: Norm,
+fn norm(config: &MaeConfig, channels: usize, relu: bool) -> GroupNorm {
+    GroupNorm { groups: config.groups(channels), eps: EPSILON, relu }
 }
 
-impl ConvNorm {
-    /// The parts `conv` and `norm` of `builder` by the names of their owner.
-    pub(super) fn new(
-        builder: &Builder,
-        names: [&str; 2],
-        config: &MaeConfig,
-        (shape, relu): (Shape, bool),
-    ) -> Result<Self> {
-        let conv = Convolution::new(&builder.part(names[0]), shape)?;
-        Ok(Self { conv, norm: Norm::new(&builder.part(names[1]), config, shape.to, relu)? })
+/// Convolutions without bias, each with its norm, in a row; and what leads around them.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    settings: ConvChain,
+    parameters: Parameters,
+}
+
+#[derive(Clone, Debug)]
+enum Parameters {
+    /// Kernel, scale and bias of each layer, tracked one by one.
+    Trained(Vec<Tensor>),
+    /// The same, flat, as one constant.
+    Frozen(Tensor),
+}
+
+/// What leads around a [`Chain`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Around<'a> {
+    Nothing,
+    Identity,
+    Projection(Layer<'a>),
+}
+
+impl Chain {
+    /// For each layer a kernel `weight` `[side, side, from, to]` under its first name and a norm's `weight` and `bias`
+    /// under its second.
+    pub(super) fn new(builder: &Builder, config: &MaeConfig, layers: &[Layer<'_>], around: Around<'_>) -> Result<Self> {
+        let mut parameters = Vec::new();
+        let mut add = |layer: &Layer<'_>| -> Result<ConvNorm> {
+            let Shape { side, stride, from, to } = layer.shape;
+            let [conv, gn] = layer.names.map(|name| builder.part(name));
+            let kernel = [side, side, from, to];
+            parameters.push(conv.param("weight", &kernel, Init::LeCun { fan_in: side * side * from })?);
+            parameters.push(gn.param("weight", &[to], Init::Ones)?);
+            parameters.push(gn.param("bias", &[to], Init::Zeros)?);
+            Ok(ConvNorm { kernel, conv: Conv::new(stride, side / 2), norm: norm(config, to, layer.relu) })
+        };
+        let layers = layers.iter().map(&mut add).collect::<Result<_>>()?;
+        let skip = match around {
+            Around::Nothing => Skip::None,
+            Around::Identity => Skip::Identity,
+            Around::Projection(layer) => Skip::Projection(add(&layer)?),
+        };
+        let parameters = match builder.is_frozen() {
+            true => Parameters::Frozen(flat(&parameters)?),
+            false => Parameters::Trained(parameters),
+        };
+        Ok(Self { settings: ConvChain { layers, skip }, parameters })
     }
 
     /// x `[n, h, w, from]` to `[n, h', w', to]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(normed_conv(x, self.layer())?)
+        Ok(match &self.parameters {
+            Parameters::Frozen(parameters) => conv_chain(x, parameters, &self.settings)?,
+            Parameters::Trained(parameters) => conv_chain(x, &flat(parameters)?, &self.settings)?,
+        })
+    }
+}
+
+fn flat(parameters: &[Tensor]) -> candle_core::Result<Tensor> {
+    Tensor::cat(&parameters.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?, 0)
+}
+
+/// A 1x1 convolution with bias.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Head {
+    /// The parameters `weight` `[1, 1, from, to]` and `bias` `[to]`.
+    pub(super) fn new(builder: &Builder, from: usize, to: usize) -> Result<Self> {
+        let weight = builder.param("weight", &[1, 1, from, to], Init::LeCun { fan_in: from })?;
+        Ok(Self { weight, bias: builder.param("bias", &[to], Init::Zeros)? })
     }
 
-    /// The layer as the fused operations take it.
-    pub(super) fn layer(&self) -> NormedConv<'_> {
-        let (Convolution { weight, settings: conv }, Norm { scale, bias, settings: norm }) = (&self.conv, &self.norm);
-        NormedConv { weight, scale, bias, conv: *conv, norm: *norm }
+    /// x `[n, h, w, from]` to `[n, h, w, to]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::conv2d(x, &self.weight, Some(&self.bias), Conv::new(1, 0))?)
     }
 }

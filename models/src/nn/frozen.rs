@@ -2,11 +2,11 @@
 //!
 //! They expect a [`Builder::frozen`], so that a backward pass reaches the input and computes no gradient of the weights.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{Builder, Init};
-use crate::Result;
 use crate::ops::{self, Conv, GroupNorm, Padding};
+use crate::{Error, Result};
 
 /// A square convolution's shape.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Convolution {
     pub(crate) fn new(builder: &Builder, kernel: Kernel) -> Result<Self> {
         let Kernel { side, inner, out, bias, conv } = kernel;
         let inner = inner / conv.groups;
-        let init = Init::Normal(((inner * side * side) as f64).powf(-0.5));
+        let init = Init::LeCun { fan_in: inner * side * side };
         let weight = builder.param("weight", &[out, inner, side, side], init)?;
         let bias = bias.then(|| builder.param("bias", &[out], Init::Zeros)).transpose()?;
         Self::of(&weight, bias, conv)
@@ -83,7 +83,7 @@ impl Convolution {
     /// # Errors
     /// As [`Builder::param`].
     pub(crate) fn linear(builder: &Builder, inner: usize, out: usize) -> Result<Self> {
-        let weight = builder.param("weight", &[out, inner], Init::Normal((inner as f64).powf(-0.5)))?;
+        let weight = builder.param("weight", &[out, inner], Init::LeCun { fan_in: inner })?;
         let bias = builder.param("bias", &[out], Init::Zeros)?;
         Self::dense(&weight, bias)
     }
@@ -111,6 +111,22 @@ impl Convolution {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(ops::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)?)
     }
+}
+
+/// Weight `[out, ..]` and bias `[out]` of a convolution without bias and the batch normalisation behind it, as one.
+///
+/// # Errors
+/// As [`Builder::param`].
+pub(crate) fn folded(conv: &Builder, norm: &Builder, shape: &[usize], eps: f64) -> Result<(Tensor, Tensor)> {
+    let (out, fan_in) = (shape[0], shape[1..].iter().product());
+    let weight = conv.param("weight", shape, Init::LeCun { fan_in })?.to_dtype(DType::F64)?;
+    let vector = |name, init| Ok::<_, Error>(norm.param(name, &[out], init)?.to_dtype(DType::F64)?);
+    let (scale, shift) = (vector("weight", Init::Ones)?, vector("bias", Init::Zeros)?);
+    let (mean, variance) = (vector("running_mean", Init::Zeros)?, vector("running_var", Init::Ones)?);
+    let scale = (scale / (variance + eps)?.sqrt()?)?;
+    let bias = (shift - (mean * &scale)?)?.to_dtype(DType::F32)?;
+    let weight = weight.flatten_from(1)?.broadcast_mul(&scale.unsqueeze(1)?)?.to_dtype(DType::F32)?;
+    Ok((weight.reshape(shape)?, bias))
 }
 
 /// Learned scale and shift `[channels]`, taken as `weight` and `bias`.

@@ -123,6 +123,12 @@ impl Builder {
         Self { state: Rc::new(RefCell::new(state)), prefix: String::new(), device: device.clone() }
     }
 
+    /// Whether the parameters are constants.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.state.borrow().frozen
+    }
+
     /// Numbers in all parameters created so far.
     pub(crate) fn elements(&self) -> usize {
         self.state.borrow().shapes.values().map(|shape| shape.iter().product::<usize>()).sum()

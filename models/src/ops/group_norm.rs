@@ -4,7 +4,7 @@ pub(super) mod kernels;
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use self::kernels::{Affine, Apply, Backward, Statistics};
@@ -24,13 +24,10 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// Whether maps of a shape can be normalised so.
-    pub(super) fn check(&self, shape: &[usize], scale: &Tensor, bias: &Tensor) -> Result<()> {
-        let (channels, groups) = (shape.last().copied().unwrap_or(0), self.groups);
-        if shape.len() < 2 || scale.dims() != [channels] || bias.dims() != [channels] {
-            bail!("group norm of {shape:?}: scale {:?}, bias {:?}", scale.dims(), bias.dims());
-        }
-        if groups == 0 || channels == 0 || channels % groups != 0 {
+    /// Whether so many channels can be normalised so.
+    pub(super) fn check_channels(&self, channels: usize) -> Result<()> {
+        let groups = self.groups;
+        if groups == 0 || channels == 0 || !channels.is_multiple_of(groups) {
             bail!(
                 "group norm of {channels} channels: {groups} groups; the number of channels must be a multiple of it"
             );
@@ -46,7 +43,11 @@ impl GroupNorm {
 /// # Errors
 /// Shapes that do not fit each other, channels that cannot be split into the groups.
 pub fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {
-    settings.check(x.dims(), scale, bias)?;
+    let channels = x.dim(D::Minus1)?;
+    if x.rank() < 2 || scale.dims() != [channels] || bias.dims() != [channels] {
+        bail!("group norm of {:?}: scale {:?}, bias {:?}", x.dims(), scale.dims(), bias.dims());
+    }
+    settings.check_channels(channels)?;
     if x.device().is_cpu() {
         let op = Fused { settings, statistics: Mutex::default() };
         x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, op)

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::nn::frozen::{Convolution, channels_last};
-use crate::nn::{Builder, Init, Source};
+use crate::nn::frozen::{Convolution, channels_last, folded};
+use crate::nn::{Builder, Source};
 use crate::ops::Conv;
 use crate::{Error, Result, weights};
 
@@ -47,7 +47,7 @@ impl Resnet56 {
     /// Tensors that are missing, left over, of another shape or not finite.
     pub fn new(source: Source, device: &Device) -> Result<Self> {
         let builder = Builder::frozen(source, device);
-        let first = folded(&builder, "conv1", "bn1", [3, STAGES[0].0, 1])?;
+        let first = convolution(&builder, "conv1", "bn1", [3, STAGES[0].0, 1])?;
         let mut blocks = Vec::new();
         let mut inner = STAGES[0].0;
         for (stage, (width, count)) in STAGES.into_iter().enumerate() {
@@ -115,8 +115,10 @@ struct Block {
 impl Block {
     fn new(builder: &Builder, inner: usize, out: usize) -> Result<Self> {
         let stride = if inner == out { 1 } else { 2 };
-        let convolutions =
-            [folded(builder, "conv1", "bn1", [inner, out, stride])?, folded(builder, "conv2", "bn2", [out, out, 1])?];
+        let convolutions = [
+            convolution(builder, "conv1", "bn1", [inner, out, stride])?,
+            convolution(builder, "conv2", "bn2", [out, out, 1])?,
+        ];
         let skip = || {
             let before = (out - inner) / 2;
             let eye = Tensor::eye(inner, DType::F32, builder.device())?;
@@ -133,17 +135,9 @@ impl Block {
     }
 }
 
-/// A 3x3 convolution and the batch normalisation behind it, as one convolution.
-fn folded(builder: &Builder, conv: &str, norm: &str, [inner, out, stride]: [usize; 3]) -> Result<Convolution> {
-    let init = Init::Normal((9.0 * inner as f64).powf(-0.5));
-    let weight = builder.part(conv).param("weight", &[out, inner, 3, 3], init)?.to_dtype(DType::F64)?;
-    let norm = builder.part(norm);
-    let vector = |name, init| norm.param(name, &[out], init)?.to_dtype(DType::F64).map_err(Error::from);
-    let (scale, shift) = (vector("weight", Init::Ones)?, vector("bias", Init::Zeros)?);
-    let (mean, variance) = (vector("running_mean", Init::Zeros)?, vector("running_var", Init::Ones)?);
-    let scale = (scale / (variance + EPSILON)?.sqrt()?)?;
-    let bias = (shift - (mean * &scale)?)?.to_dtype(DType::F32)?;
-    let weight = weight.broadcast_mul(&scale.reshape((out, 1, 1, 1))?)?.to_dtype(DType::F32)?;
+/// A 3x3 convolution and the batch normalisation behind it.
+fn convolution(builder: &Builder, conv: &str, norm: &str, [inner, out, stride]: [usize; 3]) -> Result<Convolution> {
+    let (weight, bias) = folded(&builder.part(conv), &builder.part(norm), &[out, inner, 3, 3], EPSILON)?;
     Convolution::of(&weight, Some(bias), Conv::new(stride, 1))
 }
 

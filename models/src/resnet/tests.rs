@@ -1,12 +1,12 @@
 use candle_core::Device;
 
 use super::*;
-use crate::testing::{gradient_is_slope, random};
+use crate::testing::{KINKED, gradient_is_slope, random};
 
 #[test]
 fn gradients_reach_the_images() {
     let model = Resnet56::new(Source::Seed(1), &Device::Cpu).unwrap();
-    gradient_is_slope(&[1, 3, 16, 16], |images| {
+    gradient_is_slope(&[1, 3, 16, 16], KINKED, |images| {
         let Judgement { features, logits } = model.forward(images)?;
         Ok(vec![features, logits])
     });

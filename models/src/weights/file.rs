@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -76,6 +76,32 @@ pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
     Ok(WeightFile { tensors: tensors.into_iter().collect(), metadata, sha256: hex(&bytes) })
 }
 
+/// The text entries of a safetensors file's header; the tensors are not read.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let problem = |problem: String| Error::File { path: path.to_owned(), problem };
+    let mut file = File::open(path).map_err(io)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER {
+        return Err(problem(format!("a header of {length} bytes: this is no safetensors file")));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).map_err(io)?;
+    let header: serde_json::Value = serde_json::from_slice(&header).map_err(|error| problem(error.to_string()))?;
+    match header.get("__metadata__").and_then(|entries| entries.get(HEADER_KEY)).and_then(serde_json::Value::as_str) {
+        Some(json) => serde_json::from_str(json).map_err(|error| problem(format!("header: {error}"))),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+/// Longest header that is read, in bytes.
+const MAX_HEADER: u64 = 100 << 20;
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -92,6 +118,7 @@ mod tests {
         let metadata = BTreeMap::from([("step".to_owned(), "7".to_owned()), ("kind".to_owned(), "ema".to_owned())]);
         let sha256 = write(&path, &tensors, &metadata).unwrap();
         let found = read(&path, &Device::Cpu).unwrap();
+        assert_eq!(read_metadata(&path).unwrap(), metadata);
         assert_eq!((found.metadata, &found.sha256), (metadata, &sha256));
         assert_eq!(found.tensors["a.b"].to_vec2::<f32>().unwrap(), [[1.0, 2.0]]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -101,7 +128,10 @@ mod tests {
     fn a_truncated_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("broken.safetensors");
-        fs::write(&path, [9, 0, 0, 0]).unwrap();
-        assert!(read(&path, &Device::Cpu).unwrap_err().to_string().contains("broken.safetensors"));
+        for bytes in [&[9, 0, 0, 0][..], &[255; 20], &[3, 0, 0, 0, 0, 0, 0, 0, b'{']] {
+            fs::write(&path, bytes).unwrap();
+            assert!(read(&path, &Device::Cpu).unwrap_err().to_string().contains("broken.safetensors"));
+            assert!(read_metadata(&path).unwrap_err().to_string().contains("broken.safetensors"));
+        }
     }
 }

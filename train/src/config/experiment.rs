@@ -6,6 +6,8 @@ use toml::Table;
 
 use super::load::{parse, table};
 use super::{ConfigError, MaeTrainConfig, Override, RunSettings, TrainConfig};
+use crate::data::{DataSource, Reading};
+use crate::toy::ToyConfig;
 
 /// The settings of an experiment, whatever it trains.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +16,8 @@ pub enum ExperimentConfig {
     Generator(Box<TrainConfig>),
     /// A masked autoencoder: the file has a section `[mae]`.
     Mae(Box<MaeTrainConfig>),
+    /// Points in the plane: the file has a section `[toy]`.
+    Toy(Box<ToyConfig>),
 }
 
 impl ExperimentConfig {
@@ -48,7 +52,35 @@ impl ExperimentConfig {
     }
 
     /// The section that tells each kind, and how it is read.
-    const KINDS: [(&'static str, Reader); 2] = [("generator", generator), ("mae", mae)];
+    const KINDS: [(&'static str, Reader); 3] = [("generator", generator), ("mae", mae), ("toy", toy)];
+
+    /// Changes the number of steps.
+    pub fn set_steps(&mut self, steps: u64) {
+        match self {
+            Self::Generator(config) => config.steps = steps,
+            Self::Mae(config) => config.steps = steps,
+            Self::Toy(config) => config.steps = steps,
+        }
+    }
+
+    /// Changes where the images come from; points in the plane come from nowhere.
+    pub fn set_data(&mut self, data: DataSource) {
+        match self {
+            Self::Generator(config) => config.data = data,
+            Self::Mae(config) => config.data = data,
+            Self::Toy(_) => {}
+        }
+    }
+
+    /// What decides which images training sees; `None` for points in the plane.
+    #[must_use]
+    pub fn reading(&self) -> Option<Reading<'_>> {
+        match self {
+            Self::Generator(config) => Some(config.reading()),
+            Self::Mae(config) => Some(config.reading()),
+            Self::Toy(_) => None,
+        }
+    }
 
     /// What every kind of experiment has in common.
     #[must_use]
@@ -56,6 +88,7 @@ impl ExperimentConfig {
         match self {
             Self::Generator(config) => config.as_ref(),
             Self::Mae(config) => config.as_ref(),
+            Self::Toy(config) => config.as_ref(),
         }
     }
 }
@@ -71,4 +104,10 @@ fn mae(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentCon
     let config: MaeTrainConfig = parse(text, origin, overrides)?;
     config.validate()?;
     Ok(ExperimentConfig::Mae(Box::new(config)))
+}
+
+fn toy(text: &str, origin: &str, overrides: &[Override]) -> Result<ExperimentConfig, ConfigError> {
+    let config: ToyConfig = parse(text, origin, overrides)?;
+    config.validate()?;
+    Ok(ExperimentConfig::Toy(Box::new(config)))
 }

@@ -41,11 +41,11 @@ pub enum ConfigError {
     Section(String),
 }
 
-/// One `section.key=value`: the value is TOML, or plain text where that is no TOML.
+/// One `section.key=value`: the value is TOML, or plain text where that is no TOML. Without a value the key is taken out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     path: Vec<String>,
-    value: Value,
+    value: Option<Value>,
     text: String,
 }
 
@@ -59,8 +59,9 @@ impl FromStr for Override {
             return Err(format!("{text:?} is not section.key=value"));
         }
         let value = value.trim();
-        let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-        Ok(Self { path, value: parsed.unwrap_or_else(|| Value::String(value.to_owned())), text: text.to_owned() })
+        let parsed = || format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+        let value = (!value.is_empty()).then(|| parsed().unwrap_or_else(|| Value::String(value.to_owned())));
+        Ok(Self { path, value, text: text.to_owned() })
     }
 }
 
@@ -76,7 +77,10 @@ impl Override {
             };
             here = inner;
         }
-        here.insert(last.clone(), self.value.clone());
+        match &self.value {
+            Some(value) => drop(here.insert(last.clone(), value.clone())),
+            None => drop(here.remove(last)),
+        }
         Ok(())
     }
 }
@@ -111,7 +115,7 @@ impl TrainConfig {
 }
 
 /// Settings as TOML, every default written out.
-pub(super) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
+pub(crate) fn to_toml(settings: &impl Serialize) -> Result<String, ConfigError> {
     toml::to_string_pretty(settings)
         .map_err(|error| ConfigError::Parse { origin: "settings".to_owned(), problem: error.to_string() })
 }
@@ -189,6 +193,8 @@ mod tests {
         let config = with(&["seed=7", "schedule.lr=2e-3", "generator.rope=2d", "drift.temperatures=[0.1]"]).unwrap();
         assert_eq!((config.seed, config.schedule.lr), (7, 2e-3));
         assert_eq!((config.generator.rope, config.drift.temperatures), (drifting_spec::Rope::TwoD, vec![0.1]));
+        let default = with(&["drift.temperatures=[0.1]", "drift.temperatures="]).unwrap();
+        assert_eq!(default.drift.temperatures, [0.2, 0.05, 0.02]);
         assert!("seed".parse::<Override>().is_err() && ".a=1".parse::<Override>().is_err());
         assert!(message(&["steps.deep=1"]).contains("--set steps.deep=1: steps is a value, not a section"));
     }
@@ -214,6 +220,9 @@ mod tests {
             ("sampling.alpha=9", "sampling: alpha 9 is not in the trained 1..4"),
             ("optimizer.clip=0", "optimizer.clip: 0 is not a positive number"),
             ("schedule.lr=0", "schedule: lr is 0"),
+            ("queue.loader_batch=3", "queue.loader_batch: 3 labels for batch.classes = 10"),
+            ("augment.scale=[0.5,2]", "augment.scale: [0.5, 2.0] is not 0 < from <= to <= 1"),
+            ("loader.ahead=0", "loader.ahead: needs at least one batch"),
         ] {
             assert!(message(&[change]).contains(expected), "{change}: {}", message(&[change]));
         }

@@ -1,5 +1,6 @@
 //! Reading ahead.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -9,7 +10,7 @@ const MAX_WORKERS: usize = 256;
 
 /// The table `loader`: threads that read, decode and augment images while the step computes. What training sees does not
 /// depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderSettings {
     /// Threads; none for images in memory that are not cropped, one for every two processors otherwise. 0 reads within

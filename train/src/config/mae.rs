@@ -1,14 +1,18 @@
 //! The settings of a masked autoencoder's training (method section 7.2).
 
 use drifting_spec::MaeConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, EmaSettings, OptimizerSettings, OutputSettings, RunSettings, StartSettings, defaults};
-use crate::data::DataSource;
+use super::{
+    ConfigError, EmaSettings, LoaderSettings, OptimizerSettings, OutputSettings, RunSettings, StartSettings,
+    check_augment, defaults,
+};
+use crate::data::{Augment, DataSource, Reading};
 use crate::optim::Schedule;
 
 /// The training of a masked autoencoder, resolved and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaeTrainConfig {
     /// Name of the model.
@@ -20,6 +24,12 @@ pub struct MaeTrainConfig {
     pub steps: u64,
     /// Real images.
     pub data: DataSource,
+    /// What is done to each image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Threads that read ahead.
+    #[serde(default)]
+    pub loader: LoaderSettings,
     /// Network.
     pub mae: MaeConfig,
     /// Images of one step.
@@ -50,7 +60,7 @@ pub struct MaeTrainConfig {
 }
 
 /// Images of one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageBatch {
     /// Images whose mean loss a step goes down.
@@ -61,7 +71,7 @@ pub struct ImageBatch {
 }
 
 /// What is hidden from the encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskSettings {
     /// Probability of each block of positions to be hidden.
@@ -75,7 +85,7 @@ impl Default for MaskSettings {
 }
 
 /// Classification beside the reconstruction: loss = weight * cross entropy + (1 - weight) * reconstruction.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneSettings {
     /// The last steps of the run; 0 for none.
@@ -106,7 +116,7 @@ impl FinetuneSettings {
 }
 
 /// Measurements on held-out images: the source's test images, or some of the training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationSettings {
     /// Steps between measurements; 0 for none but the last.
@@ -128,6 +138,13 @@ fn official_ema() -> EmaSettings {
 }
 
 impl MaeTrainConfig {
+    /// What the run draws images from.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        let Self { data, augment, loader, seed, .. } = self;
+        Reading { data, shape: self.mae.image, augment: *augment, loader: *loader, seed: *seed }
+    }
+
     /// Checks every section and that they fit each other.
     ///
     /// # Errors
@@ -136,6 +153,8 @@ impl MaeTrainConfig {
         let invalid = |key: &str, problem: String| Err(ConfigError::Invalid { key: key.to_owned(), problem });
         self.mae.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
+        check_augment(&self.augment)?;
+        self.loader.validate()?;
         self.optimizer.validate()?;
         self.ema.validate()?;
         if self.batch.images == 0 {

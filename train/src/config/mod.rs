@@ -1,32 +1,39 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
+pub mod cost;
 mod experiment;
 mod features;
 mod load;
 mod loader;
 mod mae;
+mod plan;
 mod queue;
+mod schema;
 mod settings;
 mod start;
 
 use drifting_spec::{AlphaRange, GeneratorConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings};
+pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use plan::Plan;
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
+pub use schema::schema;
 pub use settings::RunSettings;
 pub use start::{OptimizerStart, ScheduleStart, StartSettings};
 
-use crate::data::DataSource;
+use crate::data::{Augment, DataSource, Reading};
 use crate::drift::{AlphaLaw, DriftSettings};
 use crate::optim::{AdamWSettings, Schedule};
 
 /// A training run, resolved and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Name of the model.
@@ -38,6 +45,15 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Real images.
     pub data: DataSource,
+    /// What is done to each real image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Threads that read ahead.
+    #[serde(default)]
+    pub loader: LoaderSettings,
+    /// Queues that real images are drawn from; without them they are drawn straight from the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueSettings>,
     /// Network.
     pub generator: GeneratorConfig,
     /// Images of one step.
@@ -70,7 +86,7 @@ pub struct TrainConfig {
 }
 
 /// Images of one step (paper Table 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchSettings {
     /// Class groups, N_c.
@@ -87,7 +103,7 @@ pub struct BatchSettings {
 }
 
 /// Optimizer settings.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerSettings {
     /// Constants of AdamW.
@@ -112,7 +128,7 @@ impl OptimizerSettings {
 }
 
 /// Moving averages of the parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaSettings {
     /// Decays, one average each; the first one is sampled and exported.
@@ -137,7 +153,7 @@ impl EmaSettings {
 }
 
 /// How the model is sampled unless something else is asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingSettings {
     /// Guidance strength.
@@ -157,7 +173,7 @@ impl Default for SamplingSettings {
 }
 
 /// What the run folder receives, in steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputSettings {
     /// Steps between lines of `metrics.jsonl`.
@@ -176,6 +192,11 @@ impl Default for OutputSettings {
     }
 }
 
+/// The error names the table, which stands beside `data`.
+fn check_augment(augment: &Augment) -> Result<(), ConfigError> {
+    augment.validate().map_err(|error| ConfigError::Section(error.to_string().replacen("data.", "", 1)))
+}
+
 mod defaults {
     pub(super) fn seed() -> u64 {
         42
@@ -192,6 +213,11 @@ impl TrainConfig {
         self.generator.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.drift.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
         self.alpha.validate().map_err(|error| ConfigError::Section(error.to_string()))?;
+        check_augment(&self.augment)?;
+        self.loader.validate()?;
+        if let Some(queue) = &self.queue {
+            queue.validate(self.batch)?;
+        }
         self.optimizer.validate()?;
         self.ema.validate()?;
         self.schedule.validate().map_err(|error| ConfigError::Section(format!("schedule: {error}")))?;
@@ -219,6 +245,13 @@ impl TrainConfig {
     pub fn alpha_range(&self) -> AlphaRange {
         let (min, max) = self.alpha.range();
         AlphaRange { min, max, default: self.sampling.alpha }
+    }
+
+    /// What the run draws real images from.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        let Self { data, augment, loader, seed, .. } = self;
+        Reading { data, shape: self.generator.image, augment: *augment, loader: *loader, seed: *seed }
     }
 
     /// Images generated in one step.

@@ -1,12 +1,13 @@
 //! Queues of real images.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BatchSettings, ConfigError};
 
 /// The table `queue`: real images are drawn from ring buffers of recently read ones, one for each class and a global one
 /// (paper appendix A.8). Without the table they are drawn straight from the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
     /// Images that the queue of a class holds.
@@ -43,7 +44,7 @@ impl Default for QueueSettings {
 }
 
 /// What is pushed before step 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WarmUp {
     /// Nothing.
@@ -55,7 +56,7 @@ pub enum WarmUp {
 }
 
 /// Where the classes of a step come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassSource {
     /// Labels of the last loader batch: as frequent as in the data, so that a class may come twice.
@@ -65,7 +66,7 @@ pub enum ClassSource {
 }
 
 /// What a checkpoint holds of the queues; the resumed run has the same bytes either way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueCheckpoint {
     /// Which images they hold: small, but resuming reads them again.

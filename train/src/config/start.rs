@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The model that a run starts from. The new run counts its own steps from 0 and draws its own data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartSettings {
     /// A run folder (its last checkpoint), a checkpoint folder or a weight file. Folders give the trained weights; a
@@ -20,7 +21,7 @@ pub struct StartSettings {
 }
 
 /// What happens to the optimizer's moments and the moving averages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerStart {
     /// Moments begin at zero, averages at the weights.
@@ -31,7 +32,7 @@ pub enum OptimizerStart {
 }
 
 /// Where the learning-rate schedule begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleStart {
     /// At its step 0, warm-up included.

@@ -1,6 +1,7 @@
 //! How a picture becomes an image of the network's size: cropped, scaled, mirrored.
 
 use drifting_spec::{ImageShape, Stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::resample::{Filter, Region, resize, resize_part};
@@ -11,7 +12,7 @@ const TRIES: usize = 10;
 
 /// The table `augment`: what is done to each image each time it is drawn. Images that already are numbers (latents) are
 /// not changed; of latents that were stored with their mirror images, `flip` picks one of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// Part of the picture that is taken.
@@ -25,7 +26,7 @@ pub struct Augment {
 }
 
 /// Part of a picture that becomes the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Crop {
     /// The middle with the image's proportions, scaled once.

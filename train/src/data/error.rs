@@ -71,6 +71,9 @@ pub enum DataError {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
+    /// A network or a file of weights.
+    #[error(transparent)]
+    Model(#[from] drifting_models::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

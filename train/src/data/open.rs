@@ -32,7 +32,14 @@ impl DataSource {
     /// # Errors
     /// As [`open`](Self::open), and other classes than those of the training images.
     pub fn open_test(&self, train: &Dataset) -> Result<Option<(Dataset, Report)>> {
-        let (shape, classes) = (train.shape(), train.classes());
+        self.open_test_of(train.shape(), train.classes())
+    }
+
+    /// As [`open_test`](Self::open_test) for training images that are read one at a time.
+    ///
+    /// # Errors
+    /// As [`open_test`](Self::open_test).
+    pub fn open_test_of(&self, shape: ImageShape, classes: &[String]) -> Result<Option<(Dataset, Report)>> {
         match self {
             Self::Embedded(embedded) => open_embedded(*embedded, Some(shape), true).map(Some),
             Self::Path(source) => {
@@ -202,6 +209,7 @@ fn reported(data: Dataset, source: String, skipped: Vec<Skipped>) -> (Dataset, R
 mod tests {
     use std::fs;
 
+    use super::super::sources::testing::png;
     use super::*;
 
     const FASHION: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
@@ -250,6 +258,49 @@ mod tests {
     }
 
     #[test]
+    fn kinds_are_recognised_and_read_in_memory_or_lazily() {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = |name: &str, level: u8| {
+            let mut builder = tar::Builder::new(Vec::new());
+            for (member, bytes) in [("0.png", png(level)), ("0.cls", b"0".to_vec())] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                builder.append_data(&mut header, member, bytes.as_slice()).unwrap();
+            }
+            fs::write(folder.path().join(name), builder.into_inner().unwrap()).unwrap();
+        };
+        tar("train-0.tar", 7);
+        tar("train-1.tar", 8);
+        tar("val-0.tar", 9);
+        let (files, test_files) = ("train".to_owned(), "val".to_owned());
+        let data = PathSource { path: folder.path().into(), files, test_files, ..PathSource::default() };
+        assert_eq!(data.resolve().unwrap(), Kind::Webdataset);
+        let shape = ImageShape { height: 4, width: 4, ..FASHION };
+        for lazy in [Some(false), Some(true), None] {
+            let data = DataSource::Path(PathSource { lazy, ..data.clone() });
+            let (source, report) = data.open_source(shape, &Augment::default()).unwrap();
+            assert_eq!((report.images, source.in_memory()), (2, lazy == Some(false)));
+            let (train, _) = data.open(shape).unwrap();
+            assert_eq!(train.picture(1).unwrap().planes(), [8; 16]);
+            let (test, _) = data.open_test(&train).unwrap().unwrap();
+            assert_eq!((test.len(), test.picture(0).unwrap().planes()), (1, &[9; 16][..]));
+        }
+        let single = DataSource::path(folder.path().join("val-0.tar"));
+        assert_eq!(single.open(shape).unwrap().0.len(), 1);
+        let records: Vec<u8> = (0..10u8).flat_map(|label| [vec![label], vec![label * 2; 3072]].concat()).collect();
+        fs::write(folder.path().join("data_batch_1.bin"), &records).unwrap();
+        let cifar = DataSource::path(folder.path());
+        let colour = ImageShape { channels: 3, height: 32, width: 32 };
+        let (train, report) = cifar.open(colour).unwrap();
+        assert_eq!((report.classes, train.classes()[3].as_str()), (10, "cat"));
+        assert!(cifar.open_test(&train).unwrap().is_none());
+        let error = cifar.open(shape).unwrap_err().to_string();
+        assert!(error.ends_with("images are 3 x 32 x 32, but the generator is set to 1 x 4 x 4"), "{error}");
+        let crop = Augment { crop: Crop::Adm, ..Augment::default() };
+        assert!(cifar.open_source(shape, &crop).is_ok() && cifar.open_source(shape, &Augment::default()).is_err());
+    }
+
+    #[test]
     fn folders_without_images_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let message = |kind| {
@@ -260,6 +311,6 @@ mod tests {
         assert!(message(Kind::Folder).contains("holds no class folders"));
         assert!(message(Kind::Idx).contains("holds no train-images-idx3-ubyte"));
         let missing = DataSource::path(folder.path().join("nowhere")).open(FASHION).unwrap_err().to_string();
-        assert!(missing.ends_with("nowhere: is no folder"), "{missing}");
+        assert!(missing.ends_with("nowhere: is not there"), "{missing}");
     }
 }

@@ -78,6 +78,6 @@ mod tests {
         let (mut batches, _) = reading.batches().unwrap();
         assert_eq!(batches.next(3, 4).unwrap().images.len(), 4 * 768);
         let error = Reading { augment: Augment::default(), ..reading }.feed(None).unwrap_err().to_string();
-        assert_eq!(error, "data: the images are 1 x 28 x 28, but the network is set to 3 x 16 x 16");
+        assert_eq!(error, "embedded fashion-mnist: images are 1 x 28 x 28, but the generator is set to 3 x 16 x 16");
     }
 }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DataError, Embedded, Result};
 
 /// A source of labelled images, as the table `data` of a configuration names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Keys", into = "Keys")]
 pub enum DataSource {
     /// Images that come with the program: `embedded = "fashion-mnist"`.
@@ -39,7 +40,7 @@ pub struct PathSource {
 }
 
 /// What a file or folder holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Whichever of them is there.
@@ -72,7 +73,7 @@ impl Kind {
 }
 
 /// What to do with image files that cannot be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBad {
     /// Leave them out and report them.
@@ -121,7 +122,7 @@ impl fmt::Display for Report {
 }
 
 /// The keys of the table `data`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +181,7 @@ impl TryFrom<Keys> for DataSource {
             let problem = "does not go with kind = \"idx\" or \"cifar10\": their test images are in data.path";
             return Err(setting("data.test_path", problem));
         }
-        if !kind.has_files() && !(files.is_empty() && test_files.is_empty()) {
+        if !(kind.has_files() || files.is_empty() && test_files.is_empty()) {
             return Err(setting("data.files", "only goes with kind = \"shards\", \"webdataset\" or \"parquet\""));
         }
         Ok(Self::Path(PathSource { path, kind, on_bad, test_path, files, test_files, lazy, verify }))

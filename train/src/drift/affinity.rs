@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use drifting_models::ops::simd::{Kernel, exp, max, sum};
+use drifting_models::ops::simd::{Kernel, exp, max};
 
 use super::batch::Columns;
-use super::numeric::inverse;
+use super::numeric::{exp_of_negative, inverse, sum};
 use super::problem::Problem;
 use super::settings::{self, Coupling, DriftSettings, WeightPlacement};
 use super::sinkhorn;
@@ -43,6 +43,83 @@ impl Kernel for Affinities<'_> {
         };
         unconditional(&mut affinities, columns, |affinity| *affinity *= factor);
         affinities
+    }
+}
+
+/// The nearest target of each sample and the nearest sample of each target, as distances.
+pub(super) struct Nearest {
+    rows: Vec<f32>,
+    columns: Vec<f32>,
+}
+
+impl Nearest {
+    #[inline(always)]
+    pub(super) fn of(distances: &[f32], targets: usize) -> Self {
+        let mut columns = vec![f32::INFINITY; targets];
+        let row = |row: &[f32]| {
+            columns.iter_mut().zip(row).for_each(|(least, distance)| *least = distance.min(*least));
+            row.iter().fold(f32::INFINITY, |least, distance| distance.min(least))
+        };
+        Self { rows: distances.chunks_exact(targets).map(row).collect(), columns }
+    }
+}
+
+/// Whether [`BothAxes`] computes the affinities of these settings.
+pub(super) fn is_official(settings: &DriftSettings) -> bool {
+    let DriftSettings { kernel, coupling, weight_placement, sinkhorn_iterations, .. } = settings;
+    *kernel == settings::Kernel::Exponential
+        && matches!(coupling, Coupling::Joint | Coupling::Separate)
+        && *weight_placement == WeightPlacement::AfterSoftmax
+        && settings.normalize_over_y
+        && settings.normalize_over_x
+        && *sinkhorn_iterations == 0
+}
+
+/// As [`Affinities`] for the official settings, in two passes: most of the time of the objective goes here.
+pub(super) struct BothAxes<'a> {
+    /// Order of the targets.
+    pub(super) columns: Columns,
+    /// Guidance weight.
+    pub(super) weight: f32,
+    /// Scaled distances, masked.
+    pub(super) distances: &'a [f32],
+    /// Their least ones.
+    pub(super) nearest: &'a Nearest,
+    /// Temperature tau.
+    pub(super) temperature: f32,
+    /// Least product of the two softmaxes.
+    pub(super) floor: f32,
+    /// A `[Ng, targets]`.
+    pub(super) affinities: &'a mut [f32],
+}
+
+impl Kernel for BothAxes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { columns: Columns { own, negatives, targets }, weight, floor, nearest, .. } = self;
+        let slope = -1.0 / self.temperature;
+        let (mut weights, mut totals) = (vec![0.0; targets], vec![0.0; targets]);
+        let rows = self.affinities.chunks_exact_mut(targets).zip(self.distances.chunks_exact(targets));
+        for ((row, distances), least) in rows.zip(&nearest.rows) {
+            let columns = nearest.columns.iter().zip(&mut totals);
+            let numbers = row.iter_mut().zip(&mut weights).zip(distances);
+            for (((product, weight), distance), (column_least, total)) in numbers.zip(columns) {
+                let over_y = exp_of_negative((distance - least) * slope);
+                let over_x = exp_of_negative((distance - column_least) * slope);
+                *weight = over_y;
+                *total += over_x;
+                *product = over_y * over_x;
+            }
+            let share = inverse(sum(&weights));
+            row.iter_mut().for_each(|product| *product *= share);
+        }
+        totals.iter_mut().for_each(|total| *total = inverse(*total));
+        for row in self.affinities.chunks_exact_mut(targets) {
+            row.iter_mut().zip(&totals).for_each(|(product, share)| *product = (*product * share).max(floor).sqrt());
+            row[own..negatives].iter_mut().for_each(|affinity| *affinity *= weight);
+        }
     }
 }
 
@@ -147,7 +224,7 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::{Features, KeyBatch, KeyShape};
+    use super::super::{Distances, Features, KeyBatch, KeyShape};
     use super::*;
 
     /// 8 generated, 4 unconditional, 30 positive samples in 3 dimensions.
@@ -157,7 +234,7 @@ mod tests {
         let (generated, positives, unconditional) = (values("g", 8), values("p", 30), values("u", 4));
         let features =
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
-        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0).unwrap()
+        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0, Distances::Accurate).unwrap()
     }
 
     fn affinities(weight: f32, settings: &DriftSettings) -> Vec<f32> {

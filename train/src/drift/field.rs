@@ -43,7 +43,7 @@ pub fn field(
     };
     let features = Features { generated: x, positives, unconditional, weight: &[1.0] };
     let batch = KeyBatch::with_negatives("field", shape, features, own)?;
-    let distances: Vec<_> = distance_means(&batch)?.iter().map(Mean::value).collect();
+    let distances: Vec<_> = distance_means(&batch, settings)?.iter().map(Mean::value).collect();
     let drifts = Drifts::new(&batch, &distances, settings)?;
     let squares: Vec<_> = drifts.square_means().iter().map(|groups| pool(groups, settings.scale_scope)).collect();
     Ok(drifts.force(&squares, settings))

@@ -1,36 +1,65 @@
 //! From affinities to the drift V (method step 5, second half; paper Algorithm 2, eq. 8-11).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{self, dispatch_kernel, sum};
+use drifting_models::ops::simd::{self, dispatch_kernel};
 
-use super::affinity::Affinities;
+use super::affinity::{Affinities, BothAxes, Nearest, is_official};
 use super::batch::Columns;
-use super::numeric::inverse;
+use super::numeric::{inverse, sum};
 use super::problem::Problem;
 use super::scale::Units;
 use super::settings::{Coupling, DriftSettings, Kernel};
 
-/// V for every temperature, `[temperatures, Ng, D]`, of the features divided by `units.feature`.
-pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings) -> Vec<f32> {
+/// V for every temperature, `[temperatures, Ng, D]`, of the features divided by `units.feature`, into `drifts`.
+pub(super) fn drifts(problem: &Problem, units: Units, settings: &DriftSettings, drifts: &mut [f32]) {
     let (columns, dim) = (problem.columns(), problem.dim());
     let distances = problem.scaled_distances(units.distance, settings.mask_self_negatives.then_some(settings.mask));
-    let mut coefficients = Vec::with_capacity(settings.temperatures.len() * distances.len());
-    for &temperature in &settings.temperatures {
-        let mut weights = dispatch_kernel(Affinities { problem, distances: &distances, temperature, settings });
+    let mut coefficients = vec![0.0; settings.temperatures.len() * distances.len()];
+    let nearest = is_official(settings).then(|| dispatch_kernel(FindNearest { distances: &distances, columns }));
+    for (&temperature, weights) in settings.temperatures.iter().zip(coefficients.chunks_exact_mut(distances.len())) {
+        match &nearest {
+            Some(nearest) => dispatch_kernel(BothAxes {
+                columns,
+                weight: problem.weight(),
+                distances: &distances,
+                nearest,
+                temperature,
+                floor: settings.floor,
+                affinities: weights,
+            }),
+            None => weights.copy_from_slice(&dispatch_kernel(Affinities {
+                problem,
+                distances: &distances,
+                temperature,
+                settings,
+            })),
+        }
         match settings.coupling {
-            Coupling::Mmd => kernel_gradient(&mut weights, &distances, problem, temperature, settings),
+            Coupling::Mmd => kernel_gradient(weights, &distances, problem, temperature, settings),
             Coupling::Joint | Coupling::Separate | Coupling::Split => {
-                dispatch_kernel(Couple { weights: &mut weights, columns, settings });
+                dispatch_kernel(Couple { weights, columns, settings });
             }
         }
-        coefficients.append(&mut weights);
     }
     let rows = coefficients.len() / columns.targets;
-    let mut drifts = vec![0.0; rows * dim];
     let weights = Matrix::new(&coefficients, rows, columns.targets);
-    matmul(&mut drifts, weights, Matrix::new(problem.targets(), columns.targets, dim), 1.0, Threads::One);
-    dispatch_kernel(Relative { drifts: &mut drifts, coefficients: &coefficients, problem, units });
-    drifts
+    matmul(drifts, weights, Matrix::new(problem.targets(), columns.targets, dim), 1.0, Threads::One);
+    dispatch_kernel(Relative { drifts, coefficients: &coefficients, problem, units });
+}
+
+/// [`Nearest`] with the instructions of the processor at hand.
+struct FindNearest<'a> {
+    distances: &'a [f32],
+    columns: Columns,
+}
+
+impl simd::Kernel for FindNearest<'_> {
+    type Output = Nearest;
+
+    #[inline(always)]
+    fn run(self) -> Nearest {
+        Nearest::of(self.distances, self.columns.targets)
+    }
 }
 
 /// From sums of c y to those of c (y - x), in units of the features. The sum of c is 0 up to rounding, unless attraction
@@ -48,11 +77,12 @@ impl simd::Kernel for Relative<'_> {
     #[inline(always)]
     fn run(self) {
         let (dim, targets) = (self.problem.dim(), self.problem.columns().targets);
+        let unit = 1.0 / self.units.feature;
         let rows = self.drifts.chunks_exact_mut(dim).zip(self.coefficients.chunks_exact(targets));
         for ((drift, coefficients), sample) in rows.zip(self.problem.samples().chunks_exact(dim).cycle()) {
             let total = sum(coefficients);
             for (drift, x) in drift.iter_mut().zip(sample) {
-                *drift = (*drift - total * x) / self.units.feature;
+                *drift = (*drift - total * x) * unit;
             }
         }
     }

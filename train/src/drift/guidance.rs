@@ -1,6 +1,7 @@
 //! Guidance: alpha becomes the weight of unconditional samples, and where alpha comes from (paper 3.5, A.7).
 
 use drifting_spec::Stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DriftError;
@@ -15,7 +16,7 @@ pub fn guidance_weight(alpha: f32, generated: usize, unconditional: usize) -> f3
 
 /// The law of the guidance alpha that a class group is trained with: density proportional to alpha^-exponent on
 /// [min, max], and with probability `no_cfg_fraction` alpha = 1. Exponent 0 is uniform.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlphaLaw {
     /// Smallest alpha, at least 1.

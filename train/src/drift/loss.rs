@@ -24,7 +24,7 @@ pub struct KeyOutcome {
 /// # Errors
 /// Settings that contradict each other, and features that are not finite.
 pub fn drift_key(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<(KeyOutcome, KeyScale), DriftError> {
-    let distances = distance_means(batch)?;
+    let distances = distance_means(batch, settings)?;
     let drifts = Drifts::new(batch, &pool(&distances, settings.scale_scope), settings)?;
     let squares = drifts.square_means();
     let pooled: Vec<_> = squares.iter().map(|groups| pool(groups, settings.scale_scope)).collect();

@@ -39,4 +39,6 @@ pub use guidance::{AlphaLaw, guidance_weight};
 pub use loss::{KeyOutcome, drift_key};
 pub use phases::{Drifts, distance_means};
 pub use scale::{KeyScale, Mean, pool};
-pub use settings::{Coupling, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement};
+pub use settings::{
+    Coupling, Distances, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement,
+};

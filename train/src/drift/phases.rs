@@ -7,23 +7,24 @@
 //! 2. [`Drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
 //! 3. [`Drifts`] again: [`Drifts::outcome`] with S and m, the loss and the gradient.
 
+use drifting_models::ops::simd::{Kernel, dispatch_kernel};
 use rayon::prelude::*;
 
 use super::DriftError;
 use super::batch::{KeyBatch, KeyShape};
 use super::force;
 use super::loss::KeyOutcome;
-use super::numeric::sum_of_squares;
+use super::numeric::{squares, sum_of_squares};
 use super::problem::Problem;
 use super::scale::{Mean, Units, drift_factor};
-use super::settings::{DriftSettings, Reduction, TemperatureAggregation};
+use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregation};
 
 /// Mean of d W over mean of W of each class group (method step 2).
 ///
 /// # Errors
 /// Features that are not finite.
-pub fn distance_means(batch: &KeyBatch<'_>) -> Result<Vec<Mean>, DriftError> {
-    let sums = each_problem(batch, |_, problem| problem.weighted_distance_sum())?;
+pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
+    let sums = each_problem(batch, settings.distances, Problem::weighted_distance_sum)?;
     Ok(group_means(batch, &sums))
 }
 
@@ -34,8 +35,9 @@ pub struct Drifts {
     shape: KeyShape,
     units: Vec<Units>,
     distances: Vec<Mean>,
-    /// V `[problems][temperatures, Ng, D]`.
-    drifts: Vec<Vec<f32>>,
+    /// V `[problems, temperatures, Ng, D]`.
+    drifts: Vec<f32>,
+    temperatures: usize,
 }
 
 impl Drifts {
@@ -48,12 +50,17 @@ impl Drifts {
         let shape = batch.shape();
         check_groups(batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
         let units: Vec<_> = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, settings)).collect();
-        let (drifts, sums): (Vec<_>, Vec<_>) = each_problem(batch, |index, problem| {
-            (force::drifts(problem, units[index / shape.locations], settings), problem.weighted_distance_sum())
-        })?
-        .into_iter()
-        .unzip();
-        Ok(Self { key: batch.key().to_owned(), shape, units, distances: group_means(batch, &sums), drifts })
+        let temperatures = settings.temperatures.len();
+        let len = temperatures * shape.generated * shape.dim;
+        let mut drifts = vec![0.0; shape.problems() * len];
+        let problems = drifts.par_chunks_exact_mut(len).enumerate().map(|(index, drifts)| {
+            let problem = Problem::new(batch, index, settings.distances)?;
+            force::drifts(&problem, units[index / shape.locations], settings, drifts);
+            Ok(problem.weighted_distance_sum())
+        });
+        let sums: Vec<f64> = in_order(problems.collect())?;
+        let (key, distances) = (batch.key().to_owned(), group_means(batch, &sums));
+        Ok(Self { key, shape, units, distances, drifts, temperatures })
     }
 
     /// As [`distance_means`].
@@ -68,13 +75,13 @@ impl Drifts {
         let KeyShape { locations, generated, dim, .. } = self.shape;
         let vectors = generated * dim;
         let count = (locations * vectors) as f64;
-        let temperatures = 0..self.drifts.first().map_or(0, |drifts| drifts.len() / vectors);
         let of = |temperature: usize| -> Vec<Mean> {
-            let square = |drifts: &Vec<f32>| sum_of_squares(&drifts[temperature * vectors..][..vectors]);
-            let sums: Vec<f64> = self.drifts.par_iter().map(square).collect();
+            let square = |drifts: &[f32]| sum_of_squares(&drifts[temperature * vectors..][..vectors]);
+            let problems = self.drifts.par_chunks_exact(self.temperatures * vectors);
+            let sums: Vec<f64> = problems.map(square).collect();
             sums.chunks_exact(locations).map(|group| Mean { sum: group.iter().sum(), count }).collect()
         };
-        temperatures.map(of).collect()
+        (0..self.temperatures).map(of).collect()
     }
 
     /// Loss and gradient with m = `mean_squares`, of each temperature and each class group, in a step of `groups` class
@@ -129,31 +136,67 @@ impl Drifts {
         let images = force.par_chunks_exact_mut(locations * dim).enumerate();
         let squares: Vec<_> = images
             .map(|(image, force)| {
-                let (group, sample) = (image / generated, image % generated);
-                for (vector, drifts) in force.chunks_exact_mut(dim).zip(&self.drifts[group * locations..]) {
-                    for (temperature, factors) in factors.iter().enumerate() {
-                        let drift = &drifts[(temperature * generated + sample) * dim..][..dim];
-                        let factor = factors[group] as f32;
-                        vector.iter_mut().zip(drift).for_each(|(force, drift)| *force += factor * drift);
-                    }
-                }
-                let square = sum_of_squares(force);
-                force.iter_mut().for_each(|force| *force *= slopes[group]);
-                square
+                let group = image / generated;
+                let factors: Vec<f32> = factors.iter().map(|groups| groups[group] as f32).collect();
+                let slope = slopes[group];
+                dispatch_kernel(AddUp {
+                    drifts: self,
+                    group,
+                    sample: image % generated,
+                    factors: &factors,
+                    slope,
+                    force,
+                })
             })
             .collect();
         (force, squares.iter().sum())
     }
 }
 
+/// F of one image times `slope`; gives the sum of the squares of F.
+struct AddUp<'a> {
+    drifts: &'a Drifts,
+    group: usize,
+    sample: usize,
+    /// Of each temperature.
+    factors: &'a [f32],
+    slope: f32,
+    /// `[T, D]`.
+    force: &'a mut [f32],
+}
+
+impl Kernel for AddUp<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let KeyShape { locations, generated, dim, .. } = self.drifts.shape;
+        let len = self.drifts.temperatures * generated * dim;
+        let problems = self.drifts.drifts[self.group * locations * len..].chunks_exact(len);
+        for (vector, drifts) in self.force.chunks_exact_mut(dim).zip(problems) {
+            for (temperature, factor) in self.factors.iter().enumerate() {
+                let drift = &drifts[(temperature * generated + self.sample) * dim..][..dim];
+                vector.iter_mut().zip(drift).for_each(|(force, drift)| *force += factor * drift);
+            }
+        }
+        let square = squares(self.force);
+        self.force.iter_mut().for_each(|force| *force *= self.slope);
+        square
+    }
+}
+
 /// `compute` for every problem, in their order; the error is that of the first problem that has one.
 fn each_problem<T: Send>(
     batch: &KeyBatch<'_>,
-    compute: impl Fn(usize, &Problem) -> T + Sync,
+    how: Distances,
+    compute: impl Fn(&Problem) -> T + Sync,
 ) -> Result<Vec<T>, DriftError> {
     let problems = (0..batch.shape().problems()).into_par_iter();
-    let results: Vec<_> =
-        problems.map(|index| Problem::new(batch, index).map(|problem| compute(index, &problem))).collect();
+    in_order(problems.map(|index| Ok(compute(&Problem::new(batch, index, how)?))).collect())
+}
+
+/// All results, or the first error in their order.
+fn in_order<T>(results: Vec<Result<T, DriftError>>) -> Result<Vec<T>, DriftError> {
     results.into_iter().collect()
 }
 

@@ -1,11 +1,12 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{Kernel, dispatch_kernel, sum};
+use drifting_models::ops::simd::{Kernel, dispatch, dispatch_kernel};
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
-use super::numeric::sum_of_squares;
+use super::numeric::{squares, sum, sum_of_squares};
+use super::settings::Distances;
 
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
 const MIN_SQUARED_DISTANCE: f32 = 1e-8;
@@ -34,7 +35,7 @@ impl Problem {
     ///
     /// # Errors
     /// Vectors that are not finite or too large to square.
-    pub(super) fn new(batch: &KeyBatch<'_>, index: usize) -> Result<Self, DriftError> {
+    pub(super) fn new(batch: &KeyBatch<'_>, index: usize, how: Distances) -> Result<Self, DriftError> {
         let (shape, features) = (batch.shape(), batch.features());
         let (group, location) = (index / shape.locations, index % shape.locations);
         let images = shape.generated + shape.unconditional + shape.positives;
@@ -42,8 +43,8 @@ impl Problem {
         for set in [features.generated, features.unconditional, features.positives] {
             batch.vectors(set, group, location).for_each(|vector| points.extend_from_slice(vector));
         }
-        center(&mut points, shape.dim);
-        let norms: Vec<f32> = points.chunks_exact(shape.dim).map(|point| sum_of_squares(point) as f32).collect();
+        let uncentered = (how == Distances::Expanded).then(|| points.clone());
+        let norms = dispatch_kernel(Center { points: &mut points, dim: shape.dim });
         // A NaN is not in the range either; about the centre, one bad number makes all of them bad.
         if norms.iter().any(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
             let set = culprit(batch, group, location);
@@ -57,7 +58,10 @@ impl Problem {
             dim: shape.dim,
             weight: features.weight[group],
         };
-        problem.distances = problem.measure(&norms);
+        problem.distances = match uncentered {
+            None => problem.measure(&norms),
+            Some(points) => dispatch_kernel(Expanded { problem: &problem, points: &points }),
+        };
         Ok(problem)
     }
 
@@ -93,7 +97,7 @@ impl Problem {
             let unconditional = self.weight * sum(&row[own..negatives]);
             f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]))
         };
-        self.distances.chunks_exact(targets).map(row).sum()
+        dispatch(|| self.distances.chunks_exact(targets).map(row).sum())
     }
 
     /// d / unit `[Ng, targets]`, and `mask` more between a sample and itself.
@@ -167,6 +171,33 @@ impl Kernel for Complete<'_> {
     }
 }
 
+/// Distances of [`Distances::Expanded`]: norms and products added up in order, the latter fused.
+struct Expanded<'a> {
+    problem: &'a Problem,
+    /// As [`Problem::points`], not centred.
+    points: &'a [f32],
+}
+
+impl Kernel for Expanded<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Problem { generated, columns, dim, .. } = *self.problem;
+        let norm = |x: &[f32]| x.iter().fold(0.0, |sum, x| sum + x * x);
+        let samples = &self.points[..generated * dim];
+        let targets = &self.points[self.points.len() - columns.targets * dim..];
+        let mut distances = Vec::with_capacity(generated * columns.targets);
+        for x in samples.chunks_exact(dim) {
+            distances.extend(targets.chunks_exact(dim).map(|y| {
+                let product = x.iter().zip(y).fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum));
+                (norm(x) + norm(y) - 2.0 * product).max(MIN_SQUARED_DISTANCE).sqrt()
+            }));
+        }
+        distances
+    }
+}
+
 /// The set with the first vector that cannot be squared.
 fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str {
     let features = batch.features();
@@ -179,16 +210,29 @@ fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str 
     sets.into_iter().find(|(_, set)| batch.vectors(set, group, location).any(bad)).map_or("some", |(name, _)| name)
 }
 
-/// Takes the mean of the rows from each of them.
-fn center(points: &mut [f32], dim: usize) {
-    let rows = points.len() / dim;
-    let mut mean = vec![0.0; dim];
-    for point in points.chunks_exact(dim) {
-        mean.iter_mut().zip(point).for_each(|(mean, value)| *mean += value);
-    }
-    mean.iter_mut().for_each(|mean| *mean /= rows as f32);
-    for point in points.chunks_exact_mut(dim) {
-        point.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+/// Takes the mean of the points from each of them; gives their squared norms.
+struct Center<'a> {
+    points: &'a mut [f32],
+    dim: usize,
+}
+
+impl Kernel for Center<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<f32> {
+        let Self { points, dim } = self;
+        let rows = points.len() / dim;
+        let mut mean = vec![0.0; dim];
+        for point in points.chunks_exact(dim) {
+            mean.iter_mut().zip(point).for_each(|(mean, value)| *mean += value);
+        }
+        mean.iter_mut().for_each(|mean| *mean /= rows as f32);
+        let norm = |point: &mut [f32]| {
+            point.iter_mut().zip(&mean).for_each(|(value, mean)| *value -= mean);
+            squares(point) as f32
+        };
+        points.chunks_exact_mut(dim).map(norm).collect()
     }
 }
 
@@ -206,7 +250,7 @@ mod tests {
     fn distances_are_euclidean_wherever_the_points_are() {
         for offset in [0.0, 1e4] {
             let points = [offset, 0.0, offset + 3.0, 4.0, offset, 1.0];
-            let problem = Problem::new(&batch(&points[..4], &points[4..]), 0).unwrap();
+            let problem = Problem::new(&batch(&points[..4], &points[4..]), 0, Distances::Accurate).unwrap();
             let expected = [1e-4, 5.0, 1.0, 5.0, 1e-4, 18f32.sqrt()];
             for (found, expected) in problem.distances.iter().zip(expected) {
                 assert!((found - expected).abs() < 1e-6 * expected.max(1.0), "{found} {expected}");
@@ -217,8 +261,19 @@ mod tests {
     }
 
     #[test]
+    fn expanded_distances_are_those_of_the_formula() {
+        let problem = Problem::new(&batch(&[0.0, 0.0, 3.0, 4.0], &[0.0, 1.0]), 0, Distances::Expanded).unwrap();
+        for (found, expected) in problem.distances.iter().zip([1e-4, 5.0, 1.0, 5.0, 1e-4, 18f32.sqrt()]) {
+            assert!((found - expected).abs() < 1e-6 * expected.max(1.0), "{found} {expected}");
+        }
+        // Far from zero, what is lost is not restored.
+        let far = Problem::new(&batch(&[1e4, 0.0, 1e4 + 3.0, 4.0], &[1e4, 1.0]), 0, Distances::Expanded).unwrap();
+        assert!((far.distances[1] - 5.0).abs() > 1e-3, "{}", far.distances[1]);
+    }
+
+    #[test]
     fn points_in_one_place_are_1e_4_apart() {
-        let problem = Problem::new(&batch(&[7.3, -2.1, 7.3, -2.1], &[7.3, -2.1]), 0).unwrap();
+        let problem = Problem::new(&batch(&[7.3, -2.1, 7.3, -2.1], &[7.3, -2.1]), 0, Distances::Accurate).unwrap();
         assert_eq!(problem.distances, [1e-4; 6]);
         assert!((problem.weighted_distance_sum() - 6e-4).abs() < 1e-9);
     }
@@ -226,7 +281,9 @@ mod tests {
     #[test]
     fn numbers_that_cannot_be_squared_are_errors_that_say_where() {
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
-            let error = Problem::new(&batch(&[0.0, 1.0, 2.0, bad], &[0.0, 0.0]), 0).unwrap_err().to_string();
+            let error = Problem::new(&batch(&[0.0, 1.0, 2.0, bad], &[0.0, 0.0]), 0, Distances::Accurate)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("feature key test: class group 0, location 0:"), "{error}");
         }
     }

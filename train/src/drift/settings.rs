@@ -1,11 +1,12 @@
 //! The switches of the objective.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DriftError;
 
 /// How similar two features at distance d are, at temperature tau.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
     /// exp(-d / tau) (paper eq. 12).
@@ -16,7 +17,7 @@ pub enum Kernel {
 }
 
 /// How affinities to positives and to negatives become one force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coupling {
     /// Each side weighted by the mass of the other (paper Algorithm 2): a+ a- (mean of positives - mean of negatives).
@@ -31,7 +32,7 @@ pub enum Coupling {
 }
 
 /// Where the guidance weight of unconditional samples enters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightPlacement {
     /// A factor of the normalised affinity (official).
@@ -42,7 +43,7 @@ pub enum WeightPlacement {
 }
 
 /// How the locations of a feature map enter the loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
     /// Their mean (official).
@@ -53,7 +54,7 @@ pub enum Reduction {
 }
 
 /// What the reported loss is with several temperatures; the gradient is the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TemperatureAggregation {
     /// The square of the summed drifts (paper A.6, official).
@@ -64,7 +65,7 @@ pub enum TemperatureAggregation {
 }
 
 /// Over what the two normalisations average.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleScope {
     /// All classes and locations of the key (paper A.6, official).
@@ -77,14 +78,28 @@ pub enum ScaleScope {
     Ema,
 }
 
+/// How distances are computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distances {
+    /// About the centre of the points, and number by number where digits would cancel.
+    #[default]
+    Accurate,
+    /// sqrt(|x|^2 + |y|^2 - 2 x.y) as it stands, like the official code: features that hardly differ get the distances of
+    /// their rounding. For comparison with it.
+    Expanded,
+}
+
 /// Settings of the objective; missing ones take the official code's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DriftSettings {
     /// Temperatures; their drifts are added.
     pub temperatures: Vec<f32>,
     /// Kernel.
     pub kernel: Kernel,
+    /// How distances are computed.
+    pub distances: Distances,
     /// Normalise the kernel over the targets y of each x (the softmax over rows).
     pub normalize_over_y: bool,
     /// Normalise the kernel over the samples x of each y (the softmax over columns). Both together enter as their
@@ -127,6 +142,7 @@ impl Default for DriftSettings {
         Self {
             temperatures: vec![0.2, 0.05, 0.02],
             kernel: Kernel::default(),
+            distances: Distances::default(),
             normalize_over_y: true,
             normalize_over_x: true,
             sinkhorn_iterations: 0,

@@ -43,4 +43,9 @@ pub trait Encoder: Debug {
     /// # Errors
     /// Images of another shape.
     fn encode(&self, images: &Tensor) -> Result<Vec<Tensor>, FeatureError>;
+
+    /// The files that the weights come from, with their SHA-256 in hexadecimal.
+    fn weight_files(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }

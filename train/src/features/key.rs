@@ -118,7 +118,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use drifting_spec::MaeConfig;
 
-    use super::super::{MapShape, mae_maps};
+    use super::super::{convnext_maps, mae_maps};
     use super::*;
 
     fn paper_maps(name: &str) -> Vec<MapInfo> {
@@ -140,14 +140,10 @@ mod tests {
             assert_eq!((keys.len(), vectors, found), (86, 6734, numbers));
         }
         let mut pixel = paper_maps("mae_pixel_640");
-        for (stage, (side, channels)) in [(56, 128), (28, 256), (14, 512), (7, 1024)].into_iter().enumerate() {
-            let shape = MapShape { height: side, width: side, channels };
-            let raw = (stage > 0).then_some(Statistic::Raw);
-            let statistics: Vec<_> = raw.into_iter().chain([Statistic::Mean, Statistic::Std]).collect();
-            pixel.push(MapInfo::new(&format!("convnext{stage}"), shape, &statistics));
-        }
-        let pooled = MapShape { height: 1, width: 1, channels: 1024 };
-        pixel.extend(["global_mean", "global_std"].map(|name| MapInfo::new(name, pooled, &[Statistic::Raw])));
+        let stage = |(stage, (side, width)): (usize, (usize, usize))| (format!("convnext{stage}"), [side, side, width]);
+        let stages = [(56, 128), (28, 256), (14, 512), (7, 1024)].into_iter().enumerate().map(stage);
+        let pooled = ["global_mean", "global_std"].map(|name| (name.to_owned(), [1, 1, 1024]));
+        pixel.extend(convnext_maps(stages.chain(pooled).collect()));
         let image = ImageShape { channels: 3, height: 256, width: 256 };
         assert_eq!(available_keys(image, &pixel).unwrap().len(), 99);
     }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use drifting_models::weights::MaeFile;
-use drifting_models::{INPUT_MAP, Mae, mae_map_shapes};
+use drifting_models::nn::Source;
+use drifting_models::{INPUT_MAP, Mae, mae_map_shapes, weights};
 use drifting_spec::{ImageShape, MaeConfig};
 
 use super::{Encoder, FeatureError, MapInfo, MapShape, Statistic};
 
+/// Entries of a weight file's header that hold the architecture as JSON: a run's, then an import's.
+const CONFIG_ENTRIES: [&str; 2] = ["mae", "config"];
 /// The setting that names the file.
 const KEY: &str = "encoder.mae";
 /// File of a run folder that names its last checkpoint.
@@ -19,6 +21,8 @@ const LATEST: &str = "latest";
 pub struct MaeEncoder {
     mae: Mae,
     maps: Vec<MapInfo>,
+    /// Path and hash of the weights.
+    file: Option<(String, String)>,
 }
 
 impl MaeEncoder {
@@ -26,7 +30,7 @@ impl MaeEncoder {
     #[must_use]
     pub fn new(mae: Mae) -> Self {
         let maps = mae_maps(mae.config());
-        Self { mae, maps }
+        Self { mae, maps, file: None }
     }
 
     /// Reads the weights of a masked autoencoder, or the moving average in the last checkpoint of its run folder, for images
@@ -36,12 +40,18 @@ impl MaeEncoder {
     /// Names the file and what would be right.
     pub fn open(path: &Path, image: ImageShape) -> Result<Self, FeatureError> {
         let path = if path.is_dir() { in_run_folder(path)? } else { path.to_owned() };
-        let file = MaeFile::read(&path, &Device::Cpu)?;
-        if file.config.image != image {
-            let problem = format!("is for images of {:?}, the generator makes {image:?}", file.config.image);
-            return Err(FeatureError::Encoder { key: KEY, path, problem });
+        let failed = |problem: String| FeatureError::Encoder { key: KEY, path: path.clone(), problem };
+        let file = weights::read(&path, &Device::Cpu)?;
+        let Some(json) = CONFIG_ENTRIES.iter().find_map(|entry| file.metadata.get(*entry)) else {
+            let problem = "has no header that describes a masked autoencoder; drifting train and import write one";
+            return Err(failed(problem.to_owned()));
+        };
+        let config: MaeConfig = serde_json::from_str(json).map_err(|error| failed(error.to_string()))?;
+        if config.image != image {
+            return Err(failed(format!("is for images of {:?}, the generator makes {image:?}", config.image)));
         }
-        Ok(Self::new(file.frozen(&Device::Cpu)?))
+        let mae = Mae::frozen(config, Source::Tensors(file.tensors), &Device::Cpu)?;
+        Ok(Self { file: Some((path.display().to_string(), file.sha256)), ..Self::new(mae) })
     }
 }
 
@@ -53,6 +63,10 @@ impl Encoder for MaeEncoder {
     fn encode(&self, images: &Tensor) -> Result<Vec<Tensor>, FeatureError> {
         let maps = self.mae.encode(images)?.into_iter().map(|found| found.map.contiguous());
         Ok(maps.collect::<candle_core::Result<_>>()?)
+    }
+
+    fn weight_files(&self) -> Vec<(String, String)> {
+        self.file.iter().cloned().collect()
     }
 }
 
@@ -85,5 +99,56 @@ fn in_run_folder(folder: &Path) -> Result<PathBuf, FeatureError> {
         0 => Err(failed(&checkpoint, "holds no moving average".to_owned())),
         1 => Ok(averages.remove(0)),
         _ => Err(failed(&checkpoint, "holds several moving averages; name the file of one".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const IMAGE: ImageShape = ImageShape { channels: 1, height: 8, width: 8 };
+
+    /// Writes weights under the header entry `entry`.
+    fn write(path: &Path, entry: &str) {
+        let config = MaeConfig { blocks: [1; 4], ..MaeConfig::new(IMAGE, 2, 4, 3) };
+        let mae = Mae::new(config.clone(), Source::Seed(1), &Device::Cpu).unwrap();
+        let header = BTreeMap::from([(entry.to_owned(), serde_json::to_string(&config).unwrap())]);
+        weights::write(path, &mae.params().tensors(), &header).unwrap();
+    }
+
+    #[test]
+    fn weights_are_found_by_file_and_by_run_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoints/step_000007");
+        std::fs::create_dir_all(&checkpoint).unwrap();
+        let file = checkpoint.join("ema_0.9995.safetensors");
+        write(&file, "mae");
+        let missing = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        assert!(missing.contains("features.encoder.mae") && missing.contains("latest"), "{missing}");
+        std::fs::write(folder.path().join(LATEST), "step_000007\n").unwrap();
+        for path in [folder.path(), &file] {
+            let encoder = MaeEncoder::open(path, IMAGE).unwrap();
+            let maps: Vec<_> = encoder.maps().iter().map(|map| map.name.as_str()).collect();
+            assert_eq!(maps, ["x", "conv1", "layer1", "layer2", "layer3", "layer4"]);
+            let files = encoder.weight_files();
+            assert!(files[0].0.ends_with("ema_0.9995.safetensors") && files[0].1.len() == 64, "{files:?}");
+        }
+        write(&checkpoint.join("ema_0.9.safetensors"), "mae");
+        let several = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        assert!(several.contains("several moving averages; name the file of one"), "{several}");
+    }
+
+    #[test]
+    fn other_files_and_images_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("encoder.safetensors");
+        write(&path, "config");
+        MaeEncoder::open(&path, IMAGE).unwrap();
+        let other = ImageShape { channels: 3, ..IMAGE };
+        assert!(MaeEncoder::open(&path, other).unwrap_err().to_string().contains("is for images of"));
+        write(&path, "manifest");
+        assert!(MaeEncoder::open(&path, IMAGE).unwrap_err().to_string().contains("no header that describes"));
     }
 }

@@ -4,6 +4,8 @@
 //! the image itself ([`PixelKey`]). Keys are computed in closed form, forward and back; a [`FeatureSpace`] holds the
 //! encoders and the keys of a run, and gradients on maps go through the encoder by automatic differentiation.
 
+mod convnext;
+mod decoded;
 mod encoder;
 mod error;
 mod key;
@@ -12,6 +14,8 @@ mod pixel;
 mod space;
 mod statistic;
 
+pub use convnext::{ConvNextEncoder, convnext_maps};
+pub use decoded::Decoded;
 pub use encoder::{Encoder, MapInfo};
 pub use error::FeatureError;
 pub use key::{FeatureKey, available_keys, select_keys};

@@ -1,14 +1,17 @@
 //! The feature spaces of a run: encoders and the keys that are taken from them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use drifting_models::autoencoder::{self, Autoencoder};
 use drifting_models::ops::{Values, inner};
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
 use super::key::{FeatureKey, Origin, available_keys, select_keys};
-use super::{Encoder, FeatureError, MaeEncoder, MapInfo};
+use super::{ConvNextEncoder, Decoded, Encoder, FeatureError, MaeEncoder, MapInfo};
 use crate::config::{EncoderSettings, FeatureSettings};
 
 /// Encoders with the keys of a run.
@@ -18,6 +21,7 @@ pub struct FeatureSpace {
     encoders: Vec<Box<dyn Encoder>>,
     maps: Vec<MapInfo>,
     keys: Vec<FeatureKey>,
+    weight_files: BTreeMap<String, String>,
 }
 
 impl FeatureSpace {
@@ -28,7 +32,8 @@ impl FeatureSpace {
     pub fn new(image: ImageShape, encoders: Vec<Box<dyn Encoder>>, names: &[String]) -> Result<Self, FeatureError> {
         let maps: Vec<_> = encoders.iter().flat_map(|encoder| encoder.maps()).cloned().collect();
         let keys = select_keys(&available_keys(image, &maps)?, image, names)?;
-        Ok(Self { image, encoders, maps, keys })
+        let weight_files = encoders.iter().flat_map(|encoder| encoder.weight_files()).collect();
+        Ok(Self { image, encoders, maps, keys, weight_files })
     }
 
     /// The feature spaces of a run.
@@ -36,11 +41,31 @@ impl FeatureSpace {
     /// # Errors
     /// An encoder that cannot be read or takes other images; keys as in [`select_keys`].
     pub fn open(image: ImageShape, settings: &FeatureSettings) -> Result<Self, FeatureError> {
+        let autoencoder: Option<Arc<dyn Autoencoder>> = match &settings.decoder {
+            Some(folder) => Some(autoencoder::open(folder, &Device::Cpu)?.into()),
+            None => None,
+        };
+        let seen = match &autoencoder {
+            Some(autoencoder) => autoencoder.image_shape(image)?,
+            None => image,
+        };
         let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
         if let Some(EncoderSettings { mae }) = &settings.encoder {
-            encoders.push(Box::new(MaeEncoder::open(mae, image)?));
+            encoders.push(Box::new(MaeEncoder::open(mae, seen)?));
+        }
+        if let Some(folder) = &settings.convnext {
+            encoders.push(Box::new(ConvNextEncoder::open(folder, seen)?));
+        }
+        if let Some(autoencoder) = autoencoder {
+            encoders = vec![Box::new(Decoded::new(autoencoder, encoders))];
         }
         Self::new(image, encoders, &settings.keys)
+    }
+
+    /// The files that the encoders' weights come from, with their SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn weight_files(&self) -> &BTreeMap<String, String> {
+        &self.weight_files
     }
 
     /// The keys in the order of the settings.

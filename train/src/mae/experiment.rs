@@ -1,6 +1,7 @@
 //! A masked autoencoder as the experiment of a run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
@@ -10,12 +11,9 @@ use super::evaluation::{evaluate, spread};
 use super::picture::picture;
 use super::trainer::{MaeReport, MaeTrainer};
 use crate::config::{MaeTrainConfig, RunSettings};
-use crate::data::{Dataset, LabelledBatch, LabelledBatches};
+use crate::data::{self, Dataset, DirectBatches, Images, LabelledBatch, LabelledBatches};
 use crate::optim::Ema;
 use crate::run::{Experiment, Facts, Report, RunError, provenance};
-
-/// Header entry of a weight file that holds the architecture.
-pub const MAE_ENTRY: &str = "config";
 
 /// A masked autoencoder in training.
 #[derive(Debug)]
@@ -37,6 +35,32 @@ impl<'a> MaeRun<'a> {
         let trainer = MaeTrainer::new(config, batches)?;
         let held_out = held_out.map(|data| spread(data, config.evaluation.images));
         Ok(Self { trainer, held_out: held_out.filter(|batch| !batch.labels.is_empty()) })
+    }
+
+    /// Opens the images that the settings name, and the held-out ones: the source's test images, or some of the training
+    /// images.
+    ///
+    /// # Errors
+    /// A source that is missing or broken, settings that contradict themselves or the data.
+    pub fn open(config: &'a MaeTrainConfig) -> Result<(Self, data::Report), RunError> {
+        let reading = config.reading();
+        if config.evaluation.hold_out > 0 {
+            let (all, report) = config.data.open(config.mae.image)?;
+            let (rest, held_out) = all.hold_out(config.evaluation.hold_out)?;
+            let images = Images::new(Arc::new(rest), reading.shape, reading.augment, reading.seed)?;
+            let batches = DirectBatches::of(Arc::new(images), reading.loader, reading.seed);
+            return Ok((Self::new(config, Box::new(batches), Some(&held_out))?, report));
+        }
+        let (batches, report) = reading.batches()?;
+        let info = batches.info();
+        let held_out = config.data.open_test_of(info.shape, &info.classes)?.map(|(test, _)| test);
+        Ok((Self::new(config, batches, held_out.as_ref())?, report))
+    }
+
+    /// Images that are measured on.
+    #[must_use]
+    pub fn held_out(&self) -> usize {
+        self.held_out.as_ref().map_or(0, |batch| batch.labels.len())
     }
 
     fn json(value: serde_json::Result<String>) -> Result<String, RunError> {
@@ -104,8 +128,8 @@ impl Experiment for MaeRun<'_> {
     fn describe(&self, decay: Option<f64>) -> Result<BTreeMap<String, String>, RunError> {
         let (config, info) = (self.trainer.config, self.trainer.batches.info());
         Ok(BTreeMap::from([
-            ("kind".to_owned(), "mae".to_owned()),
-            (MAE_ENTRY.to_owned(), Self::json(serde_json::to_string(&config.mae))?),
+            ("kind".to_owned(), config.kind().to_owned()),
+            ("config".to_owned(), Self::json(serde_json::to_string(&config.mae))?),
             ("name".to_owned(), config.name.clone()),
             ("classes".to_owned(), Self::json(serde_json::to_string(&info.classes))?),
             ("data_sha256".to_owned(), info.sha256.clone()),

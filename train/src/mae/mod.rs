@@ -11,7 +11,7 @@ mod mask;
 mod picture;
 mod trainer;
 
-pub use experiment::{MAE_ENTRY, MaeRun};
+pub use experiment::MaeRun;
 pub use trainer::{MaeReport, MaeTrainer};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use drifting_models::nn::Params;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::moments::{Factors, Moments};
@@ -14,7 +15,7 @@ use super::{OptimError, Result, global_norm};
 const PREFIX: &str = "adamw.";
 
 /// Constants of AdamW; the defaults are the official code's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWSettings {
     /// Decay of the mean of the gradients.

@@ -1,5 +1,6 @@
 //! The learning rate as a function of the step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OptimError, Result};
@@ -8,7 +9,7 @@ use super::{OptimError, Result};
 const START: f64 = 1e-6;
 
 /// What happens after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Decay {
     /// The rate stays (official).
@@ -24,7 +25,7 @@ pub enum Decay {
 }
 
 /// Linear warm-up from 1e-6 to `lr`, then [`Decay`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Learning rate at the end of the warm-up.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
-use crate::trainer::TrainError;
+use crate::trainer::{StepError, TrainError};
 
 use super::Change;
 
@@ -19,6 +19,9 @@ pub enum RunError {
     /// Weights.
     #[error(transparent)]
     Model(#[from] drifting_models::Error),
+    /// The computation of a step.
+    #[error(transparent)]
+    Computation(Box<StepError>),
     /// A tensor operation.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -227,10 +227,11 @@ impl RunFolder {
             if before.data_sha256 != now.data_sha256 && !covers(allowed, DATA) {
                 found.push(change(DATA, &before.data_sha256, &now.data_sha256));
             }
-            let files = before.weights.iter().filter_map(|(file, hash)| Some((file, hash, now.weights.get(file)?)));
-            for (file, before, now) in files.filter(|(_, before, now)| before != now && !covers(allowed, WEIGHTS)) {
-                found.push(change(&format!("{WEIGHTS} {file}"), before, now));
-            }
+            // By contents: the same file may lie elsewhere now.
+            let kept = |hash: &String| now.weights.values().any(|now| now == hash);
+            let now: Vec<_> = now.weights.iter().map(|(file, hash)| format!("{hash} ({file})")).collect();
+            let gone = before.weights.iter().filter(|(_, hash)| !kept(hash) && !covers(allowed, WEIGHTS));
+            found.extend(gone.map(|(file, hash)| change(&format!("{WEIGHTS} {file}"), hash, &now.join(", "))));
         }
         if found.is_empty() { Ok(()) } else { Err(RunError::OtherRun { path: self.path.clone(), changes: found }) }
     }

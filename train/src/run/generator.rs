@@ -1,7 +1,6 @@
 //! A generator as the experiment of a run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
@@ -11,29 +10,28 @@ use serde_json::{Map, Value, json};
 use super::checkpoint::MANIFEST_ENTRY;
 use super::{Experiment, Facts, Report, RunError, samples};
 use crate::config::{RunSettings, TrainConfig};
-use crate::data::{Dataset, DirectFeed};
+use crate::data::{Feed, FeedCounters};
 use crate::optim::Ema;
-use crate::trainer::{StepReport, Trainer};
+use crate::trainer::{StepReport, TrainError, Trainer};
 
 /// A generator in training.
 #[derive(Debug)]
 pub struct GeneratorRun<'a> {
     config: &'a TrainConfig,
-    data: Arc<Dataset>,
     trainer: Trainer<'a>,
 }
 
 impl<'a> GeneratorRun<'a> {
-    /// Step 0 of a run on `data`.
+    /// Step 0 of a run on the images of `feed`.
     ///
     /// # Errors
     /// Settings that contradict themselves or the data.
-    pub fn new(config: &'a TrainConfig, data: &'a Arc<Dataset>) -> Result<Self, RunError> {
-        let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
-        Ok(Self { config, data: Arc::clone(data), trainer: Trainer::new(config, feed)? })
+    pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, RunError> {
+        Ok(Self { config, trainer: Trainer::new(config, feed)? })
     }
 
-    fn metrics(report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
+    fn metrics(&self, report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
+        let FeedCounters { underflows, repeated, replaced, .. } = self.trainer.feed_counters();
         let mut metrics = Map::new();
         metrics.insert("gradient_norm".into(), json!(report.gradient_norm));
         metrics.insert("lr".into(), json!(report.lr));
@@ -41,6 +39,9 @@ impl<'a> GeneratorRun<'a> {
         // Flat by construction: no measure of progress.
         metrics.insert("loss".into(), json!(report.loss));
         metrics.insert("keys".into(), serde_json::to_value(&report.keys)?);
+        metrics.insert("seconds".into(), serde_json::to_value(report.timings.seconds())?);
+        let feed = json!({ "underflows": underflows, "repeated": repeated, "replaced": replaced });
+        metrics.insert("feed".into(), feed);
         Ok(metrics)
     }
 }
@@ -54,12 +55,13 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn facts(&self) -> Result<Facts, RunError> {
+        let info = self.trainer.data();
         Ok(Facts {
-            parameters: self.trainer.generator().params().elements(),
-            data_images: self.data.len(),
-            data_classes: self.data.classes().to_vec(),
-            data_sha256: self.data.sha256().to_owned(),
-            weights: BTreeMap::new(),
+            parameters: self.params().elements(),
+            data_images: info.images,
+            data_classes: info.classes.clone(),
+            data_sha256: info.sha256.clone(),
+            weights: self.trainer.weight_files().clone(),
         })
     }
 
@@ -68,17 +70,21 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn step(&mut self) -> Result<Report, RunError> {
-        let report = self.trainer.step()?;
+        let report = match self.trainer.step() {
+            // Step and images are added by the loop.
+            Err(TrainError::Step { source, .. }) => return Err(RunError::Computation(source)),
+            report => report?,
+        };
         let keys = report.keys.iter().take(STATUS_KEYS);
         let distance: Vec<_> = keys.map(|(key, found)| format!("{key} {:.2}", found.scale)).collect();
         let status = format!("gradient {:.2}, distance {}", report.gradient_norm, distance.join(" "));
-        let metrics = Self::metrics(&report).map_err(|error| RunError::file("metrics".as_ref(), error.to_string()))?;
+        let metrics = self.metrics(&report).map_err(|error| RunError::file("metrics".as_ref(), error.to_string()))?;
         let StepReport { step, wall, data_wait, .. } = report;
         Ok(Report { step, wall, data_wait, metrics, status })
     }
 
     fn batch_ids(&self) -> &[u64] {
-        &[]
+        self.trainer.batch_ids()
     }
 
     fn params(&self) -> &Params {
@@ -101,7 +107,7 @@ impl Experiment for GeneratorRun<'_> {
         let config = self.config;
         let provenance = provenance(self.step_count(), decay);
         let manifest = Manifest::new(config.name.clone(), config.generator.clone(), config.alpha_range());
-        let manifest = Manifest { classes: self.data.classes().to_vec(), provenance, ..manifest };
+        let manifest = Manifest { classes: self.trainer.data().classes.clone(), provenance, ..manifest };
         let json = manifest.to_json().map_err(|error| RunError::file("model".as_ref(), error.to_string()))?;
         Ok(BTreeMap::from([(MANIFEST_ENTRY.to_owned(), json)]))
     }

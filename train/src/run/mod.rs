@@ -94,6 +94,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     let folder = RunFolder::create(experiment, launch)?;
+    failure::forget(&folder)?;
     match folder.latest()? {
         Some(checkpoint) => start::resume(experiment, &checkpoint)?,
         None => start::begin(experiment)?,

@@ -30,6 +30,9 @@ impl ModelFile {
     pub fn read(path: &Path) -> Result<Self, RunError> {
         let file = weights::read(path, &Device::Cpu)?;
         let failed = |problem: String| RunError::file(path, problem);
+        if file.metadata.get("kind").is_some_and(|kind| kind == "mae") {
+            return Err(failed("holds a masked autoencoder, expected a generator".to_owned()));
+        }
         let mut manifest = match (file.metadata.get(MANIFEST_ENTRY), file.metadata.get(CONFIG_ENTRY)) {
             (Some(json), _) => Manifest::parse(json).map_err(|error| failed(error.to_string()))?,
             (None, Some(json)) => {

@@ -1,5 +1,4 @@
 use std::fs;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use drifting_models::weights;
@@ -58,10 +57,10 @@ fn run_allowing(
     stop_after: u64,
     allow_changed: &[String],
 ) -> Result<Outcome, RunError> {
-    let data = Arc::new(config.data.open(config.generator.image).unwrap().0);
+    let (feed, _) = config.reading().feed(config.queue).unwrap();
     let (stop, build) = (AtomicBool::new(false), Build::default());
     let launch = Launch { folder, allow_changed, build: &build, command: &["test".to_owned()], stop: &stop };
-    let mut experiment = GeneratorRun::new(config, &data)?;
+    let mut experiment = GeneratorRun::new(config, feed)?;
     train(&mut experiment, &launch, &mut StopAfter(stop_after, &stop, Vec::new()))
 }
 
@@ -178,7 +177,7 @@ fn a_run_can_start_from_the_weights_of_another() {
     assert_eq!((counts(&reset), counts(&restored)), ([1, 1, 0], [8, 1, 7]));
 
     // At the beginning of its warm-up the first step of the reset run is too small to see, that of the other is not.
-    let weights_of = |path: &Path| weights::read(path, &Device::Cpu).unwrap().tensors["patches.weight"].clone();
+    let weights_of = |path: &Path| weights::read(path, &Device::Cpu).unwrap().tensors["patch_embed.weight"].clone();
     let origin = weights_of(&before.checkpoint.join("model.safetensors"));
     let moved = |folder: &Path| {
         let now = weights_of(&folder.join("checkpoints/step_000001/model.safetensors"));
@@ -217,6 +216,35 @@ fn a_started_run_goes_on_bit_for_bit_without_its_source() {
     fs::remove_dir_all(&first).unwrap();
     let outcome = run(&config, &stopped, 0).unwrap();
     assert_eq!(bytes(&whole.checkpoint), bytes(&outcome.checkpoint));
+}
+
+#[test]
+fn numbers_that_are_not_finite_stop_the_run_and_name_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    (config.output.checkpoint_every, config.output.samples_every) = (1, 0);
+    run(&config, folder.path(), 2).unwrap();
+    // A rate that throws the weights so far that the next images overflow.
+    config.schedule.lr = 1e30;
+    let allowed = ["schedule.lr".to_owned()];
+    let error = run_allowing(&config, folder.path(), 0, &allowed).unwrap_err();
+    let message = error.to_string();
+    let RunError::Step { step, .. } = error else { panic!("{message}") };
+    assert!(message.contains("images of the data") && message.contains("failure.json"), "{message}");
+    let failure: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.path().join("failure.json")).unwrap()).unwrap();
+    assert_eq!(failure["step"], step);
+    // Two classes with four positives and two unconditional images each.
+    assert_eq!(failure["images"].as_array().unwrap().len(), 12);
+
+    // The last good checkpoint is that of the step before, and whole.
+    let run_folder = RunFolder::open(folder.path()).unwrap();
+    let checkpoint = run_folder.latest().unwrap().unwrap();
+    assert!(checkpoint.path().ends_with(format!("step_{:06}", step - 1)));
+    assert!(fs::read_to_string(folder.path().join("RUN.md")).unwrap().contains("images of the data"));
+    for (name, _) in bytes(checkpoint.path()) {
+        weights::read(&checkpoint.path().join(name), &Device::Cpu).unwrap();
+    }
 }
 
 #[test]

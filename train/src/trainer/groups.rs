@@ -1,5 +1,6 @@
 //! A stretch of class groups with its features.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::Tensor;
@@ -76,21 +77,35 @@ impl ChunkViews<'_> {
         self.chunk.groups.clone()
     }
 
-    /// `compute` with the features under one key.
-    pub(super) fn with_batch<T>(
-        &self,
-        step: &StepObjective<'_>,
-        key: &FeatureKey,
-        compute: impl FnOnce(&KeyBatch<'_>) -> T,
-    ) -> Result<T, DriftError> {
+    /// The features under one key.
+    pub(super) fn features<'v>(&'v self, step: &StepObjective<'v>, key: &'v FeatureKey) -> KeyFeatures<'v> {
         let GroupSizes { generated, positives, unconditional } = self.chunk.sizes;
         let (groups, locations, dim) = (self.groups(), key.locations(), key.dim());
-        let shape = KeyShape { groups: groups.len(), locations, generated, positives, unconditional, dim };
-        let of_generated = self.generated.features(step.space, key);
-        let of_real = self.real.features(step.space, key);
-        let (positives, unconditional) = of_real.split_at(groups.len() * positives * locations * dim);
-        let weight = &step.weights[groups];
-        let features = Features { generated: &of_generated, positives, unconditional, weight };
-        Ok(compute(&KeyBatch::new(key.name(), shape, features)?))
+        KeyFeatures {
+            key: key.name(),
+            shape: KeyShape { groups: groups.len(), locations, generated, positives, unconditional, dim },
+            generated: self.generated.features(step.space, key),
+            real: self.real.features(step.space, key),
+            weights: &step.weights[groups],
+        }
+    }
+}
+
+/// The features of a stretch of class groups under one key.
+pub(super) struct KeyFeatures<'a> {
+    key: &'a str,
+    shape: KeyShape,
+    generated: Cow<'a, [f32]>,
+    real: Cow<'a, [f32]>,
+    weights: &'a [f32],
+}
+
+impl KeyFeatures<'_> {
+    pub(super) fn batch(&self) -> Result<KeyBatch<'_>, DriftError> {
+        let KeyShape { groups, positives, locations, dim, .. } = self.shape;
+        let middle = (groups * positives * locations * dim).min(self.real.len());
+        let (positives, unconditional) = self.real.split_at(middle);
+        let features = Features { generated: &self.generated, positives, unconditional, weight: self.weights };
+        KeyBatch::new(self.key, self.shape, features)
     }
 }

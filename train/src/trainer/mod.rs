@@ -22,7 +22,7 @@ pub use report::{KeyMetrics, StepReport, Timings};
 
 use self::report::timed;
 use crate::config::{BatchSettings, OptimizerSettings, TrainConfig};
-use crate::data::{DataInfo, Feed, Request, StepData};
+use crate::data::{DataInfo, Feed, FeedCounters, Request, StepData};
 use crate::drift::{KeyScale, ScaleScope, guidance_weight};
 use crate::features::FeatureSpace;
 use crate::optim::{Ema, Learner, Learning};
@@ -37,6 +37,8 @@ pub struct Trainer<'a> {
     learner: Learner,
     /// Scales of the previous steps by feature key, in the scope `ema`.
     past: BTreeMap<String, KeyScale>,
+    /// Numbers of the last step's real images in the data set.
+    ids: Vec<u64>,
 }
 
 impl<'a> Trainer<'a> {
@@ -64,13 +66,19 @@ impl<'a> Trainer<'a> {
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, generator.params())?;
-        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new() })
+        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new(), ids: Vec::new() })
     }
 
     /// Steps taken.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         self.learner.step_count()
+    }
+
+    /// What the real images are drawn from.
+    #[must_use]
+    pub fn data(&self) -> &DataInfo {
+        self.feed.info()
     }
 
     /// The network being trained.
@@ -97,6 +105,24 @@ impl<'a> Trainer<'a> {
         Ok(Generator::new(self.config.generator.clone(), Source::Tensors(weights), &Device::Cpu)?)
     }
 
+    /// Numbers of the last step's real images in the data set, that of a step that failed included.
+    #[must_use]
+    pub fn batch_ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// The encoders' files and their SHA-256 in hexadecimal.
+    #[must_use]
+    pub fn weight_files(&self) -> &BTreeMap<String, String> {
+        self.space.weight_files()
+    }
+
+    /// What the data do, for metrics.
+    #[must_use]
+    pub fn feed_counters(&self) -> FeedCounters {
+        self.feed.counters()
+    }
+
     /// Takes one step.
     ///
     /// # Errors
@@ -108,6 +134,7 @@ impl<'a> Trainer<'a> {
         let mut timings = Timings::default();
         let request = Request { classes, positives, unconditional };
         let real = timed(&mut timings.data, || self.feed.next(step, request))?;
+        self.ids.clone_from(&real.ids);
         self.check_batch(&real)?;
 
         let mut stream = Stream::new(config.seed, "alpha", step);

@@ -12,7 +12,7 @@ use drifting_models::Generator;
 use drifting_spec::Inputs;
 
 use super::error::StepError;
-use super::groups::{Chunk, GroupSizes, RealImages};
+use super::groups::{Chunk, ChunkViews, GroupSizes, RealImages};
 use super::report::{KeyMetrics, Timings, timed};
 use crate::drift::{DriftSettings, Drifts, KeyOutcome, KeyScale, Mean, ScaleScope, distance_means, pool};
 use crate::features::{FeatureKey, FeatureSpace, Gradients};
@@ -127,7 +127,7 @@ impl StepObjective<'_> {
             timed(&mut timings.drift, || {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
-                    means.distances.extend(views.with_batch(self, key, distance_means)??);
+                    means.distances.extend(distance_means(&views.features(self, key).batch()?, self.settings)?);
                 }
                 Ok::<_, StepError>(())
             })?;
@@ -138,8 +138,8 @@ impl StepObjective<'_> {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
                     let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
-                    let drifts =
-                        views.with_batch(self, key, |batch| Drifts::new(batch, distances, self.settings))??;
+                    let features = views.features(self, key);
+                    let drifts = Drifts::new(&features.batch()?, distances, self.settings)?;
                     means.extend(&[], drifts.square_means());
                 }
                 Ok::<_, StepError>(())
@@ -152,19 +152,21 @@ impl StepObjective<'_> {
     fn key(
         &self,
         key: &FeatureKey,
-        views: &super::groups::ChunkViews<'_>,
+        views: &ChunkViews<'_>,
         known: Option<&KeyMeans>,
         seen: &mut KeyMeans,
     ) -> Result<KeyOutcome, StepError> {
         let scope = self.settings.scale_scope;
         let past = self.past.get(key.name()).filter(|_| scope == ScaleScope::Ema);
         let range = views.groups();
+        let features = views.features(self, key);
+        let batch = features.batch()?;
         let distances = match (past, known) {
             (Some(past), _) => vec![past.distance; range.len()],
             (None, Some(known)) => pool(&known.distances, scope)[range.clone()].to_vec(),
-            (None, None) => pool(&views.with_batch(self, key, distance_means)??, scope),
+            (None, None) => pool(&distance_means(&batch, self.settings)?, scope),
         };
-        let drifts = views.with_batch(self, key, |batch| Drifts::new(batch, &distances, self.settings))??;
+        let drifts = Drifts::new(&batch, &distances, self.settings)?;
         let squares = drifts.square_means();
         let mean_squares: Vec<Vec<f64>> = match (past, known) {
             (Some(past), _) => past.squares.iter().map(|&square| vec![square; range.len()]).collect(),

@@ -33,6 +33,22 @@ pub struct Timings {
     pub optimizer: Duration,
 }
 
+impl Timings {
+    /// Seconds of each part by name.
+    #[must_use]
+    pub fn seconds(&self) -> BTreeMap<&'static str, f64> {
+        let parts = [
+            ("data", self.data),
+            ("generate", self.generate),
+            ("encode", self.encode),
+            ("drift", self.drift),
+            ("backward", self.backward),
+            ("optimizer", self.optimizer),
+        ];
+        parts.into_iter().map(|(name, time)| (name, time.as_secs_f64())).collect()
+    }
+}
+
 /// The result of `task`; the time that it took is added to `total`.
 pub(super) fn timed<T>(total: &mut Duration, task: impl FnOnce() -> T) -> T {
     let started = Instant::now();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::*;
-use crate::data::{DataError, DataSource, Dataset, DirectFeed, Feed, FeedCounters};
+use crate::data::{DataError, DataSource, Dataset, DirectFeed};
 
 fn config() -> TrainConfig {
     let text = r#"

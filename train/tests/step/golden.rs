@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use drifting_models::Generator;
 use drifting_spec::Inputs;
-use drifting_train::drift::{DriftSettings, guidance_weight};
+use drifting_train::drift::{Distances, DriftSettings, KeyScale, ScaleScope, guidance_weight};
 use drifting_train::features::FeatureSpace;
 use drifting_train::optim::{AdamWSettings, Decay, Learner, Learning, Schedule, global_norm};
-use drifting_train::trainer::{GroupSizes, Objective, RealImages, StepObjective, Timings};
+use drifting_train::trainer::{GroupSizes, KeyMetrics, Objective, RealImages, StepObjective, Timings};
 
 use crate::support::{LATENT, Tensors, channels_first, difference, generator, io, numbers, space};
 
+const TEMPERATURES: [&str; 3] = ["0.2", "0.05", "0.02"];
 const SIZES: GroupSizes = GroupSizes { generated: 4, positives: 4, unconditional: 3 };
+
+/// Mean distances below the least scale: a key whose features are equal but for their rounding, such as the mean of a map
+/// after a norm of single channels. What drifts there is rounding, another one in every program.
+const CONSTANT: f64 = 1e-3;
 
 struct Golden {
     io: Tensors,
@@ -25,7 +30,12 @@ impl Golden {
         Self { io: io("step"), space: space(), generator: generator() }
     }
 
-    fn objective(&self, groups_at_once: usize) -> Objective {
+    fn objective(
+        &self,
+        settings: &DriftSettings,
+        past: &BTreeMap<String, KeyScale>,
+        groups_at_once: usize,
+    ) -> Objective {
         let flat = |name: &str| channels_first(&self.io[name]).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (alpha, label) = (numbers(&self.io["alpha"]), numbers(&self.io["label"]));
         let weights: Vec<f32> = alpha.iter().map(|&alpha| guidance_weight(alpha as f32, 4, 3)).collect();
@@ -42,12 +52,12 @@ impl Golden {
         let objective = StepObjective {
             generator: &self.generator,
             space: &self.space,
-            settings: &DriftSettings::default(),
+            settings,
             sizes: SIZES,
             inputs: &inputs,
             real: RealImages { positives: &positives, unconditional: &unconditional },
             weights: &weights,
-            past: &BTreeMap::new(),
+            past,
         };
         objective.evaluate(groups_at_once, &mut Timings::default()).unwrap()
     }
@@ -56,24 +66,137 @@ impl Golden {
         numbers(&self.io[name])[0]
     }
 
-    /// Asserts a relative difference of at most `bar` from the reference, and returns it.
-    fn check(&self, name: &str, found: f64, bar: f64) -> f64 {
-        let expected = self.number(name);
-        let difference = (found / expected - 1.0).abs();
-        assert!(difference <= bar, "{name}: {found}, expected {expected}: {difference:.2e}");
-        difference
+    /// The scales that the reference found.
+    fn scales(&self) -> BTreeMap<String, KeyScale> {
+        let scale = |name: &str| KeyScale {
+            distance: self.number(&format!("info.scale/{name}")),
+            squares: TEMPERATURES.map(|tau| self.number(&format!("info.loss_{tau}/{name}"))).to_vec(),
+        };
+        self.space.keys().iter().map(|key| (key.name().to_owned(), scale(key.name()))).collect()
+    }
+}
+
+/// Relative differences from the reference.
+///
+/// The reference computes distances as |x|^2 + |y|^2 - 2 x.y in f32. Where features hardly differ (`conv1_mean`: distances
+/// of 0.02 between vectors of length 3), its rounding is a few thousandths of the distance, which the lowest temperature
+/// multiplies. How far that moves a number is measured by computing it with that formula too, and is allowed on top of
+/// the bar.
+struct Comparison<'a> {
+    golden: &'a Golden,
+    found: &'a Objective,
+    /// The same step with the reference's formula.
+    rounded: &'a Objective,
+}
+
+/// What was compared: numbers, those beyond the bar, largest difference.
+#[derive(Default)]
+struct Tally {
+    count: usize,
+    beyond: usize,
+    worst: f64,
+}
+
+impl Tally {
+    #[track_caller]
+    fn take(&mut self, name: &str, difference: f64, spread: f64, bar: f64) {
+        assert!(difference <= bar + 2.0 * spread, "{name}: {difference:.2e}, more than {bar:.0e} + 2 x {spread:.1e}");
+        self.count += 1;
+        self.beyond += usize::from(difference > bar);
+        self.worst = self.worst.max(difference);
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} numbers, {:.1e} at most, {} beyond the bar", self.count, self.worst, self.beyond)
+    }
+}
+
+fn relative(found: f64, expected: f64) -> f64 {
+    (found / expected - 1.0).abs()
+}
+
+fn norm(gradient: &Tensor) -> f64 {
+    numbers(gradient).iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
+/// The numbers of a key under the reference's names.
+fn infos(key: &KeyMetrics) -> Vec<(String, f64)> {
+    let drifts = TEMPERATURES.iter().zip(&key.drift).map(|(tau, &square)| (format!("loss_{tau}"), square));
+    [("scale".to_owned(), key.scale), ("term".to_owned(), key.loss)].into_iter().chain(drifts).collect()
+}
+
+impl Comparison<'_> {
+    /// All `info.*` of keys that are not constant, and the loss of those keys.
+    fn infos(&self) -> Tally {
+        let Self { golden, found, rounded } = self;
+        let (mut tally, mut seen) = (Tally::default(), 0);
+        let (mut loss, mut expected_loss) = (0.0, 0.0);
+        for (name, key) in &found.keys {
+            seen += infos(key).len();
+            if golden.number(&format!("info.scale/{name}")) < CONSTANT {
+                assert!(key.scale < CONSTANT && key.loss <= 9.001, "{name}: {key:?}");
+                println!("{name} is constant but for rounding: not compared");
+                continue;
+            }
+            loss += key.loss;
+            expected_loss += golden.number(&format!("info.term/{name}"));
+            // Rounding is drawn once; the number that it moves most tells how much it moves the others of its key.
+            let pairs = infos(key).into_iter().zip(infos(&rounded.keys[name]));
+            let spread = pairs.map(|((_, found), (_, rounded))| relative(rounded, found)).fold(0.0, f64::max);
+            for (what, found) in infos(key) {
+                let name = format!("info.{what}/{name}");
+                tally.take(&name, relative(found, golden.number(&name)), spread, 1e-3);
+            }
+        }
+        assert_eq!(seen, golden.io.keys().filter(|name| name.starts_with("info.")).count());
+        assert!(relative(loss, expected_loss) <= 1e-4, "{loss} {expected_loss}");
+        println!("loss {:.1e}", relative(loss, expected_loss));
+        tally
     }
 
-    /// Holds every tensor under `prefix` against ours.
-    fn check_tensors(&self, prefix: &str, ours: &Tensors) -> (usize, f64) {
-        let (mut count, mut worst) = (0, 0.0f64);
-        for (name, expected) in &self.io {
-            let Some(theirs) = name.strip_prefix(prefix) else { continue };
-            let found = difference(name, &numbers(&in_their_layout(theirs, ours)), &numbers(expected));
-            assert!(found <= 1e-3, "{name}: relative difference {found:.2e}");
-            (count, worst) = (count + 1, worst.max(found));
+    /// Every `gradnorm.*`.
+    fn norms(&self) -> Tally {
+        let mut tally = Tally::default();
+        for name in self.golden.io.keys() {
+            let Some(theirs) = name.strip_prefix("gradnorm.") else { continue };
+            let of = |objective: &Objective| norm(&in_their_layout(theirs, &objective.gradients));
+            let (found, rounded) = (of(self.found), of(self.rounded));
+            tally.take(name, relative(found, self.golden.number(name)), relative(rounded, found), 1e-3);
         }
-        (count, worst)
+        assert_eq!(tally.count, 51);
+        tally
+    }
+
+    /// Every tensor under `prefix`, relative to its largest number.
+    fn tensors(&self, prefix: &str, found: &Tensors, rounded: &Tensors) -> Tally {
+        let mut tally = Tally::default();
+        for (name, expected) in &self.golden.io {
+            let Some(theirs) = name.strip_prefix(prefix) else { continue };
+            let of = |tensors: &Tensors| numbers(&in_their_layout(theirs, tensors));
+            let (found, rounded) = (of(found), of(rounded));
+            let spread = difference(name, &rounded, &found);
+            tally.take(name, difference(name, &found, &numbers(expected)), spread, 1e-3);
+        }
+        assert!(tally.count > 30, "{prefix}: {}", tally.count);
+        tally
+    }
+
+    fn check(&self) {
+        let (golden, found, rounded) = (self.golden, self.found, self.rounded);
+        let of = |objective: &Objective| global_norm(&objective.gradients).unwrap().0;
+        let mut tally = Tally::default();
+        tally.take(
+            "grad_norm",
+            relative(of(found), golden.number("grad_norm")),
+            relative(of(rounded), of(found)),
+            1e-4,
+        );
+        println!("gradient norm {:.2e}", tally.worst);
+        println!("infos: {}", self.infos());
+        println!("gradient norms: {}", self.norms());
+        println!("gradients: {}", self.tensors("grad.", &found.gradients, &rounded.gradients));
     }
 }
 
@@ -124,46 +247,9 @@ fn in_their_layout(name: &str, ours: &Tensors) -> Tensor {
     }
 }
 
-fn check_step(golden: &Golden, groups_at_once: usize) -> Objective {
-    let found = golden.objective(groups_at_once);
-    let loss = golden.check("loss", found.loss, 1e-4);
-    let norm = golden.check("grad_norm", global_norm(&found.gradients).unwrap().0, 1e-4);
-    let (mut infos, mut worst) = (0, 0.0f64);
-    for (name, key) in &found.keys {
-        let mut numbers = vec![("scale", key.scale), ("term", key.loss)];
-        numbers.extend(["loss_0.2", "loss_0.05", "loss_0.02"].into_iter().zip(key.drift.iter().copied()));
-        for (what, number) in numbers {
-            worst = worst.max(golden.check(&format!("info.{what}/{name}"), number, 1e-3));
-            infos += 1;
-        }
-    }
-    assert_eq!(infos, golden.io.keys().filter(|name| name.starts_with("info.")).count());
-    let (mut norms, mut worst_norm) = (0, 0.0f64);
-    for name in golden.io.keys() {
-        let Some(theirs) = name.strip_prefix("gradnorm.") else { continue };
-        let gradient = numbers(&in_their_layout(theirs, &found.gradients));
-        let norm = gradient.iter().map(|value| value * value).sum::<f64>().sqrt();
-        worst_norm = worst_norm.max(golden.check(name, norm, 1e-3));
-        norms += 1;
-    }
-    assert_eq!(norms, 51);
-    let (gradients, worst_gradient) = golden.check_tensors("grad.", &found.gradients);
-    println!(
-        "golden step, {groups_at_once} groups at a time: loss {loss:.1e}, gradient norm {norm:.1e}, {infos} infos \
-         {worst:.1e}, {norms} norms {worst_norm:.1e}, {gradients} gradients {worst_gradient:.1e}"
-    );
-    found
-}
-
-#[test]
-fn golden_step_all_at_once_and_streamed() {
-    let golden = Golden::new();
-    let streamed = check_step(&golden, 1);
-    let whole = check_step(&golden, 0);
-    for (name, gradient) in &whole.gradients {
-        let found = difference(name, &numbers(&streamed.gradients[name]), &numbers(gradient));
-        assert!(found <= 1e-5, "{name}: streamed differs by {found:.1e}");
-    }
+/// Parameters and average after one step of AdamW on a fresh generator.
+fn after_step(golden: &Golden, gradients: &Tensors) -> (Tensors, Tensors) {
+    let generator = generator();
     let hyper = numbers(&golden.io["hyper"]);
     let [lr, beta1, beta2, epsilon, weight_decay, clip, decay] = hyper[..] else { panic!("{hyper:?}") };
     let learning = Learning {
@@ -172,10 +258,39 @@ fn golden_step_all_at_once_and_streamed() {
         schedule: Schedule { lr, warmup_steps: 0, decay: Decay::Constant },
         decays: &[decay],
     };
-    let mut learner = Learner::new(learning, golden.generator.params()).unwrap();
-    learner.step(golden.generator.params(), &whole.gradients).unwrap();
-    let (count, params) = golden.check_tensors("param_after.", &golden.generator.params().tensors());
-    let (averages, ema) = golden.check_tensors("ema_after.", learner.averages()[0].tensors());
-    assert!(count > 30 && averages == count, "{count} {averages}");
-    println!("after the step: {count} parameters {params:.1e}, {averages} averages {ema:.1e}");
+    let mut learner = Learner::new(learning, generator.params()).unwrap();
+    learner.step(generator.params(), gradients).unwrap();
+    (generator.params().tensors(), learner.averages()[0].tensors().clone())
+}
+
+#[test]
+fn golden_step_all_at_once_and_streamed() {
+    let (golden, none) = (Golden::new(), BTreeMap::new());
+    let official = DriftSettings::default();
+    let rounded = golden.objective(&DriftSettings { distances: Distances::Expanded, ..official.clone() }, &none, 0);
+    let [whole, streamed] = [0, 1].map(|groups_at_once| golden.objective(&official, &none, groups_at_once));
+    for (what, found) in [("all groups at once", &whole), ("group by group", &streamed)] {
+        println!("golden step, {what}:");
+        Comparison { golden: &golden, found, rounded: &rounded }.check();
+    }
+    for (name, gradient) in &whole.gradients {
+        let found = difference(name, &numbers(&streamed.gradients[name]), &numbers(gradient));
+        assert!(found <= 1e-5, "{name}: streamed differs by {found:.1e}");
+    }
+    let (params, average) = after_step(&golden, &whole.gradients);
+    let (rounded_params, rounded_average) = after_step(&golden, &rounded.gradients);
+    let comparison = Comparison { golden: &golden, found: &whole, rounded: &rounded };
+    println!("parameters after the step: {}", comparison.tensors("param_after.", &params, &rounded_params));
+    println!("averages after the step: {}", comparison.tensors("ema_after.", &average, &rounded_average));
+}
+
+/// With the reference's own scales in place of ours, its rounding of mean distances plays no part.
+#[test]
+fn golden_gradient_with_the_scales_of_the_reference() {
+    let golden = Golden::new();
+    let settings = DriftSettings { scale_scope: ScaleScope::Ema, ..DriftSettings::default() };
+    let found = golden.objective(&settings, &golden.scales(), 1);
+    let difference = relative(global_norm(&found.gradients).unwrap().0, golden.number("grad_norm"));
+    println!("golden gradient norm with the reference's scales: {difference:.1e}");
+    assert!(difference <= 2e-5, "{difference:.1e}");
 }

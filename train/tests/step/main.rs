@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
 
+mod decoded;
 mod features;
 mod golden;
+mod memory;
+mod speed;
 mod streaming;
 mod support;

@@ -3,7 +3,7 @@ use drifting_spec::{ImageShape, Stream};
 
 use super::super::open;
 use super::*;
-use crate::testing::{flat, gradient_is_slope, random};
+use crate::testing::{SMOOTH, flat, gradient_is_slope, random};
 
 fn tiny_config() -> AutoencoderKlConfig {
     let mut config = AutoencoderKlConfig::stable_diffusion();
@@ -38,11 +38,11 @@ fn the_published_size_is_reached() {
 #[test]
 fn gradients_reach_images_and_latents() {
     let model = tiny();
-    gradient_is_slope(&[2, 3, 8, 8], |images| {
+    gradient_is_slope(&[2, 3, 8, 8], SMOOTH, |images| {
         let Posterior { mean, logvar } = model.posterior(images)?;
         Ok(vec![mean, logvar])
     });
-    gradient_is_slope(&[2, 4, 4, 4], |latents| Ok(vec![model.decode(latents)?]));
+    gradient_is_slope(&[2, 4, 4, 4], SMOOTH, |latents| Ok(vec![model.decode(latents)?]));
 }
 
 #[test]

@@ -210,8 +210,8 @@ fn states_that_do_not_fit_are_refused() {
     });
     assert!(found.contains("names an image that the data do not have"), "{found}");
     for (name, wrong) in [
-        ("queue.class.held", vec![1, 2, 3, 100]),
-        ("queue.class.held", vec![0; 4]),
+        ("queue.class.held", vec![100, 0, 0, 0]),
+        ("queue.class.held", vec![0; 3]),
         ("queue.class.cursor", vec![-1, 0, 0, 0]),
         ("queue.global.cursor", vec![33]),
         ("queue.counters", vec![1]),

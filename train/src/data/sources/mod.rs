@@ -3,6 +3,7 @@
 mod cifar10;
 mod folder;
 mod parquet;
+mod shard;
 mod shards;
 mod tar;
 
@@ -18,7 +19,8 @@ pub use self::cifar10::CIFAR10_CLASSES;
 pub(super) use self::cifar10::{is_cifar10, read_cifar10};
 pub use self::folder::ClassFolders;
 pub use self::parquet::ParquetFiles;
-pub use self::shards::{MANIFEST, ShardEntry, ShardManifest, TensorShards};
+pub(super) use self::shard::{LABELS, MIRRORED, ROWS};
+pub use self::shards::{MANIFEST, PLAN, ShardEntry, ShardManifest, TensorShards};
 pub use self::tar::TarFiles;
 use super::{DataError, Dataset, Picture, Result};
 
@@ -32,9 +34,9 @@ pub enum Item {
 }
 
 /// Labelled images by index; reading one does not depend on what was read before.
+#[expect(clippy::len_without_is_empty, reason = "it never is")]
 pub trait Source: Debug + Send + Sync {
     /// Number of images; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "it never is")]
     fn len(&self) -> usize;
 
     /// Names of the classes.

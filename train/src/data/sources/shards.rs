@@ -1,27 +1,20 @@
 //! Tensor shards: safetensors files of labelled latents or images, read one row at a time.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use drifting_spec::ImageShape;
-use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
+use super::shard::{Kind, Shard};
 use super::{Checksum, Item, Source, class_names, files, no_such_image, read_range};
 use crate::data::{DataError, Picture, Result};
 
 /// File that says what the shards of a folder are.
 pub const MANIFEST: &str = "manifest.json";
 
-/// Names of the tensors of a shard: rows, their mirror images, labels.
-pub(in super::super) const ROWS: [&str; 2] = ["latents", "images"];
-pub(in super::super) const MIRRORED: &str = "mirrored";
-pub(in super::super) const LABELS: &str = "labels";
-
-/// Largest header of a shard.
-const MAX_HEADER: u64 = 100 << 20;
+/// The manifest while the shards are being written.
+pub const PLAN: &str = "plan.json";
 
 /// What `drifting data latents` writes beside its shards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +27,8 @@ pub struct ShardManifest {
     pub per_class: Vec<usize>,
     /// Shape of each row.
     pub shape: [usize; 3],
+    /// Numbers of the shards: `f32` or `f16`.
+    pub dtype: String,
     /// Whether each image's mirror image was encoded, too.
     pub mirrored: bool,
     /// What the images went through before they were encoded.
@@ -46,6 +41,8 @@ pub struct ShardManifest {
     pub source_sha256: String,
     /// Seed of the posterior's noise.
     pub seed: u64,
+    /// Damaged images in whose place others of their class were encoded.
+    pub replaced: usize,
     /// The shards in order.
     pub shards: Vec<ShardEntry>,
 }
@@ -162,6 +159,10 @@ impl Source for TensorShards {
 
 fn manifest(path: &Path) -> Result<Option<ShardManifest>> {
     let file = path.join(MANIFEST);
+    if path.join(PLAN).is_file() {
+        let problem = format!("{PLAN} says that its shards are not finished: run drifting data latents again");
+        return Err(DataError::file(path, problem));
+    }
     if !path.is_dir() || !file.is_file() {
         return Ok(None);
     }
@@ -186,158 +187,10 @@ fn check(path: &Path, manifest: &ShardManifest, shards: &[Shard]) -> Result<()> 
     Err(DataError::file(path, problem))
 }
 
-/// Numbers as a shard stores them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    U8,
-    F16,
-    Bf16,
-    F32,
-}
-
-impl Kind {
-    fn parse(dtype: &str) -> Option<Self> {
-        Some(match dtype {
-            "U8" => Self::U8,
-            "F16" => Self::F16,
-            "BF16" => Self::Bf16,
-            "F32" => Self::F32,
-            _ => return None,
-        })
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-        }
-    }
-
-    fn numbers(self, bytes: &[u8]) -> Vec<f32> {
-        let pairs = bytes.as_chunks::<2>().0;
-        match self {
-            Self::U8 => bytes.iter().map(|&byte| f32::from(byte)).collect(),
-            Self::F16 => pairs.iter().map(|&pair| f16::from_le_bytes(pair).to_f32()).collect(),
-            Self::Bf16 => pairs.iter().map(|&pair| bf16::from_le_bytes(pair).to_f32()).collect(),
-            Self::F32 => bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect(),
-        }
-    }
-}
-
-/// Where the tensors of one file begin.
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    size: u64,
-    count: usize,
-    shape: ImageShape,
-    kind: Kind,
-    rows: u64,
-    mirrored: Option<u64>,
-    labels: (u64, usize),
-}
-
-/// A tensor of a header.
-#[derive(Debug, Deserialize)]
-struct Entry {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: [u64; 2],
-}
-
-impl Shard {
-    fn open(path: PathBuf) -> Result<Self> {
-        let (size, data, header) = header(&path)?;
-        let failed = |problem: String| DataError::file(&path, problem);
-        let tensor = |name: &str| -> Result<Option<Entry>> {
-            let Some(value) = header.get(name) else { return Ok(None) };
-            let entry = Entry::deserialize(value).map_err(|error| failed(format!("header: {name}: {error}")))?;
-            Ok(Some(entry))
-        };
-        let [latents, images] = ROWS;
-        let Some(rows) = tensor(latents)?.or(tensor(images)?) else {
-            return Err(failed(format!("holds no tensor {latents} or {images}")));
-        };
-        let &[count, channels, height, width] = rows.shape.as_slice() else {
-            return Err(failed(format!("holds rows of shape {:?}, expected [n, channels, height, width]", rows.shape)));
-        };
-        let shape = ImageShape { channels, height, width };
-        let Some(kind) = Kind::parse(&rows.dtype).filter(|_| count > 0 && channels * height * width > 0) else {
-            return Err(failed(format!(
-                "holds {:?} rows of {}, expected U8, F16, BF16 or F32",
-                rows.shape, rows.dtype
-            )));
-        };
-        let place = |name: &str, entry: &Entry, bytes: usize| {
-            let wanted = entry.shape.iter().try_fold(bytes as u64, |all, &side| all.checked_mul(side as u64));
-            let [from, to] = entry.data_offsets;
-            match wanted {
-                Some(wanted)
-                    if to.checked_sub(from) == Some(wanted) && data.checked_add(to).is_some_and(|to| to <= size) =>
-                {
-                    Ok(data + from)
-                }
-                _ => Err(failed(format!(
-                    "is cut off or broken: {name} {:?} does not fit into {size} bytes",
-                    entry.shape
-                ))),
-            }
-        };
-        let mirrored = match tensor(MIRRORED)? {
-            Some(entry) if (&entry.shape, &entry.dtype) != (&rows.shape, &rows.dtype) => {
-                return Err(failed(format!("{MIRRORED} is {:?}, expected {:?}", entry.shape, rows.shape)));
-            }
-            Some(entry) => Some(place(MIRRORED, &entry, kind.bytes())?),
-            None => None,
-        };
-        let labels = tensor(LABELS)?.ok_or_else(|| failed(format!("holds no tensor {LABELS}")))?;
-        let width = match labels.dtype.as_str() {
-            "U8" => 1,
-            "I32" => 4,
-            "I64" => 8,
-            other => return Err(failed(format!("{LABELS} is {other}, expected U8, I32 or I64"))),
-        };
-        if labels.shape != [count] {
-            return Err(failed(format!("{LABELS} is {:?}, expected [{count}]", labels.shape)));
-        }
-        let labels = (place(LABELS, &labels, width)?, width);
-        let rows = place("rows", &rows, kind.bytes())?;
-        Ok(Self { size, count, shape, kind, rows, mirrored, labels, path })
-    }
-
-    fn labels(&self) -> Result<Vec<u32>> {
-        let (start, width) = self.labels;
-        let bytes = read_range(&self.path, start, self.count * width)?;
-        let label = |bytes: &[u8]| {
-            let negative = bytes.len() > 1 && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-            let value = bytes.iter().rev().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-            u32::try_from(value).ok().filter(|_| !negative)
-        };
-        let labels: Option<Vec<u32>> = bytes.chunks_exact(width).map(label).collect();
-        labels.ok_or_else(|| DataError::file(&self.path, "holds a negative or too large label"))
-    }
-}
-
-/// Size of the file, where its data begin, and the parsed header.
-fn header(path: &Path) -> Result<(u64, u64, BTreeMap<String, serde_json::Value>)> {
-    let io = |source| DataError::Io { path: path.to_owned(), source };
-    let cut = |problem: String| DataError::file(path, format!("is no whole safetensors file: {problem}"));
-    let mut file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| cut(format!("{size} bytes")))?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER || length + 8 > size {
-        return Err(cut(format!("a header of {length} bytes in a file of {size}")));
-    }
-    let bytes = read_range(path, 8, length as usize)?;
-    let header = serde_json::from_slice(&bytes).map_err(|error| cut(format!("header: {error}")))?;
-    Ok((size, 8 + length, header))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use candle_core::{DType, Device, Tensor};
     use drifting_models::weights;
 

@@ -6,7 +6,7 @@ use super::super::conv::dense;
 use super::super::conv::geometry::Geometry;
 use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
 use super::super::{GroupNorm, simd};
-use super::NormedConv;
+use super::ConvNorm;
 
 /// A layer without its weights.
 #[derive(Clone, Copy, Debug)]
@@ -16,18 +16,19 @@ pub(super) struct LayerSettings {
 }
 
 impl LayerSettings {
-    pub(super) fn new(shape: (usize, usize, usize, usize), layer: &NormedConv<'_>) -> Result<Self> {
-        let geometry = Geometry::new(shape, layer.weight.dims4()?, layer.conv)?;
+    /// For images `[n, height, width, channels]`.
+    pub(super) fn new(images: (usize, usize, usize, usize), layer: &ConvNorm) -> Result<Self> {
+        let [rows, columns, inputs, outputs] = layer.kernel;
+        let geometry = Geometry::new(images, (rows, columns, inputs, outputs), layer.conv)?;
         if geometry.is_depthwise() {
-            bail!("a convolution of {} groups in a residual block: only dense ones", layer.conv.groups);
+            bail!("a convolution of {} groups in a chain: only dense ones", layer.conv.groups);
         }
-        let settings = Self { geometry, norm: layer.norm };
-        let (batch, height, width, outputs) = settings.out_shape();
-        layer.norm.check(&[batch, height, width, outputs], layer.scale, layer.bias)?;
-        Ok(settings)
+        layer.norm.check_channels(outputs)?;
+        Ok(Self { geometry, norm: layer.norm })
     }
 
-    pub(super) fn out_shape(&self) -> (usize, usize, usize, usize) {
+    /// Size of the result.
+    pub(super) fn result(&self) -> (usize, usize, usize, usize) {
         let g = &self.geometry;
         (g.batch, g.out_height, g.out_width, g.outputs)
     }

@@ -1,9 +1,9 @@
-//! A few images through a residual block, and their gradients back.
+//! A few images through a chain of convolutions, and their gradients back.
 
 use super::super::simd::{self, Kernel};
 use super::layer::{Kept, Layer};
 
-/// The layers of a block.
+/// The layers of a chain.
 pub(super) struct Pass<'a> {
     pub(super) body: Vec<Layer<'a>>,
     pub(super) skip: Option<Layer<'a>>,
