@@ -1,7 +1,6 @@
 //! Kill -9 at any moment: what was saved is whole, and the run ends with the bytes of the one that was never killed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
-
 #![cfg(unix)]
 
 mod common;

@@ -6,6 +6,7 @@
 //! objective does to images.
 
 mod ablation;
+mod activation;
 mod canvas;
 mod config;
 mod experiment;
@@ -17,9 +18,10 @@ mod target;
 mod trainer;
 
 pub use ablation::{Ablations, run_ablations};
+pub use activation::Activation;
 pub use config::{Ablation, StartCloud, ToyConfig, ToySettings};
 pub use metrics::{ModeMetrics, ToyMetrics};
-pub use network::{Activation, Mlp, MlpConfig};
+pub use network::{Mlp, MlpConfig};
 pub use target::Target;
 pub use trainer::{ToyReport, ToyTrainer};
 

@@ -8,18 +8,7 @@ use drifting_models::nn::{Builder, Init, Linear, Params, Source};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::DIM;
-
-/// What stands between two linear layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// x sigmoid(x) (authors' notebook).
-    #[default]
-    Silu,
-    /// x Phi(x), exact (seed documents).
-    Gelu,
-}
+use super::{Activation, DIM};
 
 /// Sizes of an [`Mlp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -99,11 +88,7 @@ impl Mlp {
         let rows = noise.len() / self.config.noise.max(1);
         let mut x = Tensor::from_vec(noise, (rows, self.config.noise), &Device::Cpu)?;
         for layer in &self.hidden {
-            let sum = layer.forward(&x)?;
-            x = match self.config.activation {
-                Activation::Silu => sum.silu()?,
-                Activation::Gelu => sum.gelu_erf()?,
-            };
+            x = self.config.activation.forward(&layer.forward(&x)?)?;
         }
         self.output.forward(&x)
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use drifting_models::nn::{Params, Source};
+use drifting_models::ops::inner;
 use drifting_spec::Stream;
 
 use super::picture::{self, Panel};
@@ -90,7 +91,7 @@ impl ToyTrainer {
         let values: Vec<f32> = points.flatten_all()?.to_vec1()?;
         let (loss, gradient) = self.objective(&values, &data).map_err(|source| failed(step, source))?;
         let gradient = Tensor::from_vec(gradient, points.shape(), points.device())?;
-        let mut store = (points * gradient)?.sum_all()?.backward()?;
+        let mut store = inner(&points, &gradient)?.backward()?;
         let named = self.params().iter().filter_map(|(name, var)| Some((name.to_owned(), store.remove(var)?)));
         let gradients: BTreeMap<_, _> = named.collect();
         let lr = self.learner.lr();
