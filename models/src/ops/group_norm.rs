@@ -1,12 +1,15 @@
 //! Group normalisation of images whose channels come last, with ReLU in the same pass.
 
+pub(super) mod kernels;
+
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use self::kernels::{Affine, Apply, Backward, Statistics};
 use super::linear::column_sums;
-use super::simd::{self, Kernel};
+use super::simd;
 use super::storage::{Values, slice};
 
 /// How [`group_norm`] normalises.
@@ -20,6 +23,19 @@ pub struct GroupNorm {
     pub relu: bool,
 }
 
+impl GroupNorm {
+    /// Whether so many channels can be normalised so.
+    pub(super) fn check_channels(&self, channels: usize) -> Result<()> {
+        let groups = self.groups;
+        if groups == 0 || channels == 0 || !channels.is_multiple_of(groups) {
+            bail!(
+                "group norm of {channels} channels: {groups} groups; the number of channels must be a multiple of it"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// normalised x * scale + bias, and ReLU of it if `settings` say so.
 ///
 /// Shapes: x `[n, .., channels]`, scale and bias `[channels]`, result as x.
@@ -28,13 +44,10 @@ pub struct GroupNorm {
 /// Shapes that do not fit each other, channels that cannot be split into the groups.
 pub fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {
     let channels = x.dim(D::Minus1)?;
-    let groups = settings.groups;
     if x.rank() < 2 || scale.dims() != [channels] || bias.dims() != [channels] {
         bail!("group norm of {:?}: scale {:?}, bias {:?}", x.dims(), scale.dims(), bias.dims());
     }
-    if groups == 0 || channels == 0 || channels % groups != 0 {
-        bail!("group norm of {channels} channels: {groups} groups; the number of channels must be a multiple of it");
-    }
+    settings.check_channels(channels)?;
     if x.device().is_cpu() {
         let op = Fused { settings, statistics: Mutex::default() };
         x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, op)
@@ -75,8 +88,16 @@ impl CustomOp3 for Fused {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, scale, bias) = (slice(x, x_layout)?, slice(scale, scale_layout)?, slice(bias, bias_layout)?);
+        let batch = x_layout.dims()[0];
+        let image = (x.len() / batch.max(1)).max(1);
         let affine = Affine { settings: self.settings, scale, bias };
-        let (out, statistics) = forward(affine, x_layout.dims()[0], x);
+        let (mut out, mut statistics) = (vec![0.0; x.len()], vec![0.0; batch * 2 * scale.len()]);
+        out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(statistics.par_chunks_mut(2 * scale.len())).for_each(
+            |((out, x), statistics)| {
+                simd::dispatch_kernel(Statistics { settings: self.settings, x, statistics });
+                simd::dispatch_kernel(Apply { affine, x, statistics, out });
+            },
+        );
         *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics;
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -94,165 +115,22 @@ impl CustomOp3 for Fused {
         let (scale_values, bias_values) = (Values::of(scale)?, Values::of(bias)?);
         let affine = Affine { settings: self.settings, scale: &scale_values, bias: &bias_values };
         let (batch, channels) = (x.dim(0)?, scale.dim(0)?);
+        let image = (x_values.len() / batch.max(1)).max(1);
         let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        let (x_grad, sums) = backward(affine, batch, (&x_values, &dy), &statistics);
-        let sums = Tensor::from_vec(sums, (2, channels), x.device())?;
+        let (mut x_grad, mut affine_grad) = (vec![0.0; x_values.len()], vec![0.0; batch * 2 * channels]);
+        x_grad
+            .par_chunks_mut(image)
+            .zip(affine_grad.par_chunks_mut(2 * channels))
+            .zip(x_values.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(2 * channels)))
+            .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
+                simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
+            });
+        let sums = Tensor::from_vec(column_sums(&affine_grad, 2 * channels), (2, channels), x.device())?;
         Ok((
             Some(Tensor::from_vec(x_grad, x.shape(), x.device())?),
             scale.track_op().then(|| sums.get(0)).transpose()?,
             bias.track_op().then(|| sums.get(1)).transpose()?,
         ))
-    }
-}
-
-/// The norm of `batch` images, and their statistics: `[batch, 2, channels]`.
-pub(super) fn forward(affine: Affine<'_>, batch: usize, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let image = (x.len() / batch.max(1)).max(1);
-    let sizes = 2 * affine.scale.len();
-    let (mut out, mut statistics) = (vec![0.0; x.len()], vec![0.0; batch * sizes]);
-    out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(statistics.par_chunks_mut(sizes)).for_each(
-        |((out, x), statistics)| {
-            simd::dispatch_kernel(Forward { affine, x, statistics, out });
-        },
-    );
-    (out, statistics)
-}
-
-/// Gradients of `batch` images, as x, and of scale and bias, `[2, channels]`, from the statistics of [`forward`].
-pub(super) fn backward(
-    affine: Affine<'_>,
-    batch: usize,
-    (x, dy): (&[f32], &[f32]),
-    statistics: &[f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let image = (x.len() / batch.max(1)).max(1);
-    let sizes = 2 * affine.scale.len();
-    let (mut dx, mut affine_grad) = (vec![0.0; x.len()], vec![0.0; batch * sizes]);
-    dx.par_chunks_mut(image)
-        .zip(affine_grad.par_chunks_mut(sizes))
-        .zip(x.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(sizes)))
-        .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
-            simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
-        });
-    (dx, column_sums(&affine_grad, sizes))
-}
-
-/// Scale and bias, `[channels]` each, of a norm with these settings.
-#[derive(Clone, Copy)]
-pub(super) struct Affine<'a> {
-    pub(super) settings: GroupNorm,
-    pub(super) scale: &'a [f32],
-    pub(super) bias: &'a [f32],
-}
-
-/// Replaces each channel's number by the mean over its group, where each of `groups` equal groups has `count` numbers.
-#[inline(always)]
-fn group_means(channels: &mut [f32], groups: usize, count: usize) {
-    let inverse = 1.0 / count as f32;
-    for group in channels.chunks_exact_mut(channels.len() / groups) {
-        let mean = group.iter().sum::<f32>() * inverse;
-        group.fill(mean);
-    }
-}
-
-/// y = x * factor + offset for every channel, with the statistics of an image.
-#[inline(always)]
-fn coefficients(affine: Affine<'_>, statistics: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mean, inverse) = statistics.split_at(affine.scale.len());
-    let factor: Vec<f32> = affine.scale.iter().zip(inverse).map(|(scale, inverse)| scale * inverse).collect();
-    let offset = affine.bias.iter().zip(mean).zip(&factor).map(|((bias, mean), factor)| bias - mean * factor).collect();
-    (factor, offset)
-}
-
-/// The forward pass of one image.
-struct Forward<'a> {
-    affine: Affine<'a>,
-    x: &'a [f32],
-    statistics: &'a mut [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { affine, x, statistics, out } = self;
-        let GroupNorm { groups, eps, relu } = affine.settings;
-        let channels = affine.scale.len();
-        let count = x.len() / groups;
-        let (mean, inverse) = statistics.split_at_mut(channels);
-        for x in x.chunks_exact(channels) {
-            mean.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
-        }
-        group_means(mean, groups, count);
-        // Two passes: the mean of squares minus the square of the mean would cancel.
-        for x in x.chunks_exact(channels) {
-            inverse.iter_mut().zip(x).zip(&*mean).for_each(|((sum, x), mean)| *sum += (x - mean) * (x - mean));
-        }
-        group_means(inverse, groups, count);
-        inverse.iter_mut().for_each(|variance| *variance = 1.0 / (*variance + eps).sqrt());
-        let (factor, offset) = coefficients(affine, statistics);
-        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-            for (((out, x), factor), offset) in out.iter_mut().zip(x).zip(&factor).zip(&offset) {
-                let y = x * factor + offset;
-                // In this order NaN stays NaN.
-                *out = if y < floor { floor } else { y };
-            }
-        }
-    }
-}
-
-/// The backward pass of one image.
-struct Backward<'a> {
-    affine: Affine<'a>,
-    x: &'a [f32],
-    dy: &'a [f32],
-    statistics: &'a [f32],
-    dx: &'a mut [f32],
-    /// Gradients of scale and bias, zero before.
-    affine_grad: &'a mut [f32],
-}
-
-impl Kernel for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { affine, x, dy, statistics, dx, affine_grad } = self;
-        let GroupNorm { groups, relu, .. } = affine.settings;
-        let channels = affine.scale.len();
-        let count = x.len() / groups;
-        let (mean, inverse) = statistics.split_at(channels);
-        let (factor, offset) = coefficients(affine, statistics);
-        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        // Sums over the pixels of dy times x - mean, and of dy, behind the ReLU; dx takes dy behind the ReLU.
-        let (products, sums) = affine_grad.split_at_mut(channels);
-        for ((x, dy), dx) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels))
-        {
-            for i in 0..channels {
-                let through = if x[i] * factor[i] + offset[i] > floor { dy[i] } else { 0.0 };
-                dx[i] = through;
-                sums[i] += through;
-                products[i] += through * (x[i] - mean[i]);
-            }
-        }
-        products.iter_mut().zip(inverse).for_each(|(product, inverse)| *product *= inverse);
-        // dx = factor * dy - inverse * (mean of scale * dy + normalised x * mean of scale * dy * normalised x)
-        let scaled = |sums: &[f32]| -> Vec<f32> {
-            let mut means: Vec<f32> = sums.iter().zip(affine.scale).map(|(sum, scale)| sum * scale).collect();
-            group_means(&mut means, groups, count);
-            means.iter_mut().zip(inverse).for_each(|(mean, inverse)| *mean *= inverse);
-            means
-        };
-        let (constant, mut slope) = (scaled(sums), scaled(products));
-        slope.iter_mut().zip(inverse).for_each(|(slope, inverse)| *slope *= inverse);
-        for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
-            for i in 0..channels {
-                dx[i] = factor[i] * dx[i] - constant[i] - (x[i] - mean[i]) * slope[i];
-            }
-        }
     }
 }
 

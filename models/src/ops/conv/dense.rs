@@ -30,21 +30,39 @@ fn tile_rows(g: &Geometry) -> usize {
 /// `[batch, out_height, out_width, outputs]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let rows = tile_rows(g);
-    let weight = Matrix::new(weight, g.patch(), g.outputs);
     let mut y = vec![0.0; g.out_rows() * g.out_row()];
     y.par_chunks_mut(rows * g.out_row()).enumerate().for_each_init(Vec::new, |buffer, (tile, y)| {
-        let pixels = y.len() / g.outputs;
-        let patches = patches(g, x, (tile * rows, pixels), buffer);
-        let patches = Matrix::new(patches, pixels, g.patch());
-        match bias {
-            None => matmul(y, patches, weight, 1.0, Threads::One),
-            Some(bias) => {
-                y.chunks_exact_mut(g.outputs).for_each(|y| y.copy_from_slice(bias));
-                add_matmul(y, patches, weight);
-            }
-        }
+        forward_tile(g, (x, weight, bias), tile * rows, y, buffer);
     });
     y
+}
+
+/// As [`forward`] without a bias, on the calling thread; writes `y`.
+pub(in crate::ops) fn forward_here(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32], buffer: &mut Vec<f32>) {
+    let rows = tile_rows(g);
+    for (tile, y) in y.chunks_mut(rows * g.out_row()).enumerate() {
+        forward_tile(g, (x, weight, None), tile * rows, y, buffer);
+    }
+}
+
+/// The result from output row `first` on.
+fn forward_tile(
+    g: &Geometry,
+    (x, weight, bias): (&[f32], &[f32], Option<&[f32]>),
+    first: usize,
+    y: &mut [f32],
+    buffer: &mut Vec<f32>,
+) {
+    let pixels = y.len() / g.outputs;
+    let patches = Matrix::new(patches(g, x, (first, pixels), buffer), pixels, g.patch());
+    let weight = Matrix::new(weight, g.patch(), g.outputs);
+    match bias {
+        None => matmul(y, patches, weight, 1.0, Threads::One),
+        Some(bias) => {
+            y.chunks_exact_mut(g.outputs).for_each(|y| y.copy_from_slice(bias));
+            add_matmul(y, patches, weight);
+        }
+    }
 }
 
 /// The `pixels` patches from output row `first` on, gathered to `buffer` unless they lie so in memory.
@@ -60,14 +78,19 @@ fn patches<'a>(g: &Geometry, x: &'a [f32], (first, pixels): (usize, usize), buff
 
 /// `[batch, height, width, channels]`.
 pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    match g.reversed() {
-        Some(reversed) => forward(&reversed, dy, &turned(g, weight), None),
-        None => scattered(g, weight, dy),
+    if let Some(reversed) = g.reversed() {
+        return forward(&reversed, dy, &turned(g, weight), None);
     }
+    // A task has the whole of an image, or several.
+    let images = tile_rows(g).div_ceil(g.out_height);
+    let mut dx = vec![0.0; g.batch * g.image()];
+    let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
+    tasks.for_each_init(Vec::new, |buffer, (dx, dy)| scatter(g, weight, dy, dx, buffer));
+    dx
 }
 
 /// The kernel turned by 180 degrees, from outputs to channels: `[kernel, kernel, outputs, channels]`.
-fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
+pub(in crate::ops) fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
     const BLOCK: usize = 16;
     let (channels, outputs) = (g.channels, g.outputs);
     let mut turned = vec![0.0; weight.len()];
@@ -86,23 +109,16 @@ fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
     turned
 }
 
-/// The input gradient patch by patch, for strides that leave pixels out.
-fn scattered(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+/// Adds the input gradient to `dx` patch by patch, for strides that leave pixels out.
+pub(in crate::ops) fn scatter(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32], buffer: &mut Vec<f32>) {
     let weight = Matrix::new(weight, g.patch(), g.outputs).t();
-    // A task has the whole of an image, or several.
-    let images = tile_rows(g).div_ceil(g.out_height);
     let rows = tile_rows(g);
-    let mut dx = vec![0.0; g.batch * g.image()];
-    let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
-    tasks.for_each_init(Vec::new, |patches, (dx, dy)| {
-        for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
-            let pixels = dy.len() / g.outputs;
-            patches.resize(pixels * g.patch(), 0.0);
-            matmul(patches, Matrix::new(dy, pixels, g.outputs), weight, 1.0, Threads::One);
-            simd::dispatch_kernel(Scatter { g, patches, first: tile * rows, images: dx });
-        }
-    });
-    dx
+    for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
+        let pixels = dy.len() / g.outputs;
+        buffer.resize(pixels * g.patch(), 0.0);
+        matmul(buffer, Matrix::new(dy, pixels, g.outputs), weight, 1.0, Threads::One);
+        simd::dispatch_kernel(Scatter { g, patches: buffer, first: tile * rows, images: dx });
+    }
 }
 
 /// Adds patches from output row `first` on to images.
@@ -129,13 +145,25 @@ pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let rows = tile_rows(g);
     let per_part = g.out_rows().div_ceil(rows).div_ceil(parts).max(1) * rows;
     let parts = dy.par_chunks(per_part * g.out_row()).enumerate().map(|(part, dy)| {
-        let (mut dw, mut buffer) = (vec![0.0; len], Vec::new());
-        for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
-            let pixels = dy.len() / g.outputs;
-            let patches = patches(g, x, (part * per_part + tile * rows, pixels), &mut buffer);
-            add_matmul(&mut dw, Matrix::new(patches, pixels, g.patch()).t(), Matrix::new(dy, pixels, g.outputs));
-        }
+        let mut dw = vec![0.0; len];
+        add_weight_gradient(g, x, (part * per_part, dy), &mut dw, &mut Vec::new());
         dw
     });
     sum(parts.collect(), len)
+}
+
+/// Adds the weight gradient of the output rows from `first` on, whose gradient is `dy`, to `dw`.
+pub(in crate::ops) fn add_weight_gradient(
+    g: &Geometry,
+    x: &[f32],
+    (first, dy): (usize, &[f32]),
+    dw: &mut [f32],
+    buffer: &mut Vec<f32>,
+) {
+    let rows = tile_rows(g);
+    for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
+        let pixels = dy.len() / g.outputs;
+        let patches = Matrix::new(patches(g, x, (first + tile * rows, pixels), buffer), pixels, g.patch());
+        add_matmul(dw, patches.t(), Matrix::new(dy, pixels, g.outputs));
+    }
 }

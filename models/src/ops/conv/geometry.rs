@@ -8,20 +8,20 @@ use super::{Conv, Padding};
 
 /// Sizes of a convolution. All are at least 1 but the batch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    pub(super) batch: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) channels: usize,
-    pub(super) kernel: usize,
-    pub(super) outputs: usize,
-    pub(super) out_height: usize,
-    pub(super) out_width: usize,
-    pub(super) conv: Conv,
+pub(in crate::ops) struct Geometry {
+    pub(in crate::ops) batch: usize,
+    pub(in crate::ops) height: usize,
+    pub(in crate::ops) width: usize,
+    pub(in crate::ops) channels: usize,
+    pub(in crate::ops) kernel: usize,
+    pub(in crate::ops) outputs: usize,
+    pub(in crate::ops) out_height: usize,
+    pub(in crate::ops) out_width: usize,
+    pub(in crate::ops) conv: Conv,
 }
 
 impl Geometry {
-    pub(super) fn new(
+    pub(in crate::ops) fn new(
         (batch, height, width, channels): (usize, usize, usize, usize),
         (kernel, columns, inputs, outputs): (usize, usize, usize, usize),
         conv: Conv,
@@ -44,7 +44,7 @@ impl Geometry {
 
     /// The convolution of the result's gradient, with the kernel turned, that gives the gradient of the images; there is none
     /// if the stride leaves pixels out or the padding is wider than the kernel.
-    pub(super) fn reversed(&self) -> Option<Self> {
+    pub(in crate::ops) fn reversed(&self) -> Option<Self> {
         let Padding { top, bottom, left, right } = self.conv.padding;
         let side = |padding: usize| (self.kernel - 1).checked_sub(padding);
         let padding = Padding { top: side(top)?, bottom: side(bottom)?, left: side(left)?, right: side(right)? };
@@ -62,49 +62,49 @@ impl Geometry {
     }
 
     /// Whether every channel is convolved by itself (with one channel, dense and depthwise are the same).
-    pub(super) fn is_depthwise(&self) -> bool {
+    pub(in crate::ops) fn is_depthwise(&self) -> bool {
         self.conv.groups > 1
     }
 
     /// Whether a patch is a pixel.
-    pub(super) fn is_pointwise(&self) -> bool {
+    pub(in crate::ops) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.conv.stride == 1 && self.conv.padding == 0.into()
     }
 
     /// Numbers in a row of an image.
-    pub(super) fn row(&self) -> usize {
+    pub(in crate::ops) fn row(&self) -> usize {
         self.width * self.channels
     }
 
     /// Numbers in an image.
-    pub(super) fn image(&self) -> usize {
+    pub(in crate::ops) fn image(&self) -> usize {
         self.height * self.row()
     }
 
     /// Numbers in a row of the result.
-    pub(super) fn out_row(&self) -> usize {
+    pub(in crate::ops) fn out_row(&self) -> usize {
         self.out_width * self.outputs
     }
 
     /// Rows of the results of all images together.
-    pub(super) fn out_rows(&self) -> usize {
+    pub(in crate::ops) fn out_rows(&self) -> usize {
         self.batch * self.out_height
     }
 
     /// Numbers in a patch of a dense convolution.
-    pub(super) fn patch(&self) -> usize {
+    pub(in crate::ops) fn patch(&self) -> usize {
         self.kernel * self.kernel * self.channels
     }
 
     /// The input row under row `tap` of the kernel at output row `y`; none in the padding.
     #[inline(always)]
-    pub(super) fn input_row(&self, y: usize, tap: usize) -> Option<usize> {
+    pub(in crate::ops) fn input_row(&self, y: usize, tap: usize) -> Option<usize> {
         (y * self.conv.stride + tap).checked_sub(self.conv.padding.top).filter(|row| *row < self.height)
     }
 
     /// The columns of the kernel that are over the image at output column `x`, and the input column under the first.
     #[inline(always)]
-    pub(super) fn taps(&self, x: usize) -> (Range<usize>, usize) {
+    pub(in crate::ops) fn taps(&self, x: usize) -> (Range<usize>, usize) {
         let (at, left) = (x * self.conv.stride, self.conv.padding.left);
         let first = left.saturating_sub(at).min(self.kernel);
         let end = (self.width + left).saturating_sub(at).min(self.kernel);
@@ -114,7 +114,7 @@ impl Geometry {
 
     /// Writes the patches from output row `first` on, counted through all images, to `patches`,
     /// `[rows, out_width, kernel, kernel, channels]`.
-    pub(super) fn gather(&self, x: &[f32], first: usize, patches: &mut [f32]) {
+    pub(in crate::ops) fn gather(&self, x: &[f32], first: usize, patches: &mut [f32]) {
         let (c, line) = (self.channels, self.kernel * self.channels);
         for (row, patches) in (first..).zip(patches.chunks_exact_mut(self.out_width * self.patch())) {
             let (image, y) = (&x[row / self.out_height * self.image()..][..self.image()], row % self.out_height);
@@ -138,7 +138,7 @@ impl Geometry {
     /// Adds patches from output row `first` on to the pixels that they were made of; the counterpart of
     /// [`gather`](Self::gather).
     #[inline(always)]
-    pub(super) fn scatter(&self, patches: &[f32], first: usize, images: &mut [f32]) {
+    pub(in crate::ops) fn scatter(&self, patches: &[f32], first: usize, images: &mut [f32]) {
         let (c, line) = (self.channels, self.kernel * self.channels);
         for (row, patches) in (first..).zip(patches.chunks_exact(self.out_width * self.patch())) {
             let (image, y) =

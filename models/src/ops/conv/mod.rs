@@ -4,9 +4,9 @@
 //! to stay in cache. Tiles do not depend on the number of threads, and sums over them are taken in their order, so the
 //! results do not depend on it either.
 
-mod dense;
+pub(super) mod dense;
 mod depthwise;
-mod geometry;
+pub(super) mod geometry;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
@@ -106,42 +106,12 @@ fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Resu
     }
 }
 
-/// A convolution of images of a known size, on plain values.
-pub(super) struct Convolution(Geometry);
+struct Convolution(Geometry);
 
 /// Gradients of x, weight and bias.
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Convolution {
-    /// Of images `[n, height, width, channels]` with a kernel `[kernel, kernel, channels / groups, outputs]`.
-    pub(super) fn new(images: (usize, usize, usize, usize), kernel: [usize; 4], conv: Conv) -> Result<Self> {
-        let [rows, columns, inputs, outputs] = kernel;
-        Geometry::new(images, (rows, columns, inputs, outputs), conv).map(Self)
-    }
-
-    /// Size of the result.
-    pub(super) fn result(&self) -> (usize, usize, usize, usize) {
-        (self.0.batch, self.0.out_height, self.0.out_width, self.0.outputs)
-    }
-
-    /// The result, without bias.
-    pub(super) fn values(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let g = &self.0;
-        if g.is_depthwise() { depthwise::forward(g, x, weight, None) } else { dense::forward(g, x, weight, None) }
-    }
-
-    /// The gradient of the images.
-    pub(super) fn input_gradient(&self, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-        let g = &self.0;
-        if g.is_depthwise() { depthwise::input_gradient(g, weight, dy) } else { dense::input_gradient(g, weight, dy) }
-    }
-
-    /// The gradient of the kernel.
-    pub(super) fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        let g = &self.0;
-        if g.is_depthwise() { depthwise::weight_gradient(g, x, dy) } else { dense::weight_gradient(g, x, dy) }
-    }
-
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let g = &self.0;
         let y =
@@ -152,8 +122,14 @@ impl Convolution {
     fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dy: &Tensor) -> Result<Gradients> {
         let (g, device, dy) = (&self.0, x.device(), dy.contiguous()?);
         let (x_values, weight_values, dy) = (Values::of(x)?, Values::of(weight)?, Values::of(&dy)?);
-        let for_x = x.track_op().then(|| self.input_gradient(&weight_values, &dy));
-        let for_weight = weight.track_op().then(|| self.weight_gradient(&x_values, &dy));
+        let for_x = x.track_op().then(|| match g.is_depthwise() {
+            true => depthwise::input_gradient(g, &weight_values, &dy),
+            false => dense::input_gradient(g, &weight_values, &dy),
+        });
+        let for_weight = weight.track_op().then(|| match g.is_depthwise() {
+            true => depthwise::weight_gradient(g, &x_values, &dy),
+            false => dense::weight_gradient(g, &x_values, &dy),
+        });
         let for_bias = bias.filter(|bias| bias.track_op()).map(|_| column_sums(&dy, g.outputs));
         Ok((
             for_x.map(|values| Tensor::from_vec(values, x.shape(), device)).transpose()?,

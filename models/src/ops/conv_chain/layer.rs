@@ -1,79 +1,143 @@
-//! One convolution and its norm, on plain values.
+//! A convolution with its norm, for a few images at a time.
 
 use candle_core::{Result, bail};
 
-use super::super::conv::Convolution;
-use super::super::group_norm::{self, Affine, GroupNorm};
+use super::super::conv::dense;
+use super::super::conv::geometry::Geometry;
+use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
+use super::super::{GroupNorm, simd};
 use super::ConvNorm;
 
-/// A layer over images of a known size.
-pub(super) struct Layer {
-    conv: Convolution,
+/// A layer without its weights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerSettings {
+    pub(super) geometry: Geometry,
     norm: GroupNorm,
-    /// Where its parameters begin, and the sizes of the kernel and of scale and bias.
-    start: usize,
-    sizes: [usize; 2],
 }
 
-/// What the gradients of a layer need.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// What the layer was given, if it was another layer's result.
-    pub(super) input: Vec<f32>,
-    /// What the convolution made.
-    convolved: Vec<f32>,
-    /// Of the norm.
-    statistics: Vec<f32>,
-}
-
-impl Layer {
-    /// For images `[n, height, width, channels]`, with parameters that begin at `start`.
-    pub(super) fn new(images: (usize, usize, usize, usize), settings: &ConvNorm, start: usize) -> Result<Self> {
-        let conv = Convolution::new(images, settings.kernel, settings.conv)?;
-        let (groups, sizes) = (settings.norm.groups, settings.sizes());
-        if groups == 0 || sizes[1] % groups != 0 {
-            bail!("group norm of {} channels: {groups} groups; the channels must be a multiple of it", sizes[1]);
+impl LayerSettings {
+    /// For images `[n, height, width, channels]`.
+    pub(super) fn new(images: (usize, usize, usize, usize), layer: &ConvNorm) -> Result<Self> {
+        let [rows, columns, inputs, outputs] = layer.kernel;
+        let geometry = Geometry::new(images, (rows, columns, inputs, outputs), layer.conv)?;
+        if geometry.is_depthwise() {
+            bail!("a convolution of {} groups in a chain: only dense ones", layer.conv.groups);
         }
-        Ok(Self { conv, norm: settings.norm, start, sizes })
+        layer.norm.check_channels(outputs)?;
+        Ok(Self { geometry, norm: layer.norm })
     }
 
     /// Size of the result.
     pub(super) fn result(&self) -> (usize, usize, usize, usize) {
-        self.conv.result()
+        let g = &self.geometry;
+        (g.batch, g.out_height, g.out_width, g.outputs)
     }
 
-    /// The kernel and the norm's parameters among all.
-    fn parts<'a>(&self, parameters: &'a [f32]) -> (&'a [f32], Affine<'a>) {
-        let [kernel, channels] = self.sizes;
-        let (weight, rest) = parameters[self.start..].split_at(kernel);
-        let (scale, bias) = rest[..2 * channels].split_at(channels);
-        (weight, Affine { settings: self.norm, scale, bias })
+    /// Numbers in weight, scale and bias.
+    pub(super) fn lens(&self) -> [usize; 3] {
+        let g = &self.geometry;
+        [g.patch() * g.outputs, g.outputs, g.outputs]
+    }
+}
+
+/// A layer with its weights.
+pub(super) struct Layer<'a> {
+    settings: LayerSettings,
+    weight: &'a [f32],
+    affine: Affine<'a>,
+    /// The kernel of the input gradient, where it is a convolution.
+    turned: Option<(Geometry, Vec<f32>)>,
+}
+
+/// What a layer keeps of a few images: the convolved maps, and the statistics of each image's norm.
+#[derive(Default)]
+pub(super) struct Kept {
+    convolved: Vec<f32>,
+    statistics: Vec<f32>,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn new(settings: LayerSettings, [weight, scale, bias]: [&'a [f32]; 3]) -> Self {
+        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, turned: None }
     }
 
-    /// The result, and what its gradients need if they are asked for.
-    pub(super) fn forward(&self, parameters: &[f32], x: &[f32], keep: bool) -> (Vec<f32>, Kept) {
-        let (weight, affine) = self.parts(parameters);
-        let convolved = self.conv.values(x, weight);
-        let (y, statistics) = group_norm::forward(affine, self.result().0, &convolved);
-        (y, if keep { Kept { input: Vec::new(), convolved, statistics } } else { Kept::default() })
+    pub(super) fn len(&self) -> usize {
+        self.settings.lens().iter().sum()
     }
 
-    /// The gradient of `x`; those of the parameters are written to their place in `slopes`, unless it is empty.
-    pub(super) fn backward(
-        &self,
-        parameters: &[f32],
-        (x, kept): (&[f32], &Kept),
-        dy: &[f32],
-        slopes: &mut [f32],
-    ) -> Vec<f32> {
-        let (weight, affine) = self.parts(parameters);
-        let between = (kept.convolved.as_slice(), dy);
-        let (dy, of_norm) = group_norm::backward(affine, self.result().0, between, &kept.statistics);
-        if !slopes.is_empty() {
-            let (to_kernel, rest) = slopes[self.start..].split_at_mut(self.sizes[0]);
-            to_kernel.copy_from_slice(&self.conv.weight_gradient(x, &dy));
-            rest[..of_norm.len()].copy_from_slice(&of_norm);
+    /// Numbers in the kernel.
+    pub(super) fn kernel_len(&self) -> usize {
+        self.weight.len()
+    }
+
+    /// Prepares the input gradient.
+    pub(super) fn turn(&mut self) {
+        let g = &self.settings.geometry;
+        self.turned = g.reversed().map(|reversed| (reversed, dense::turned(g, self.weight)));
+    }
+
+    /// For the images in `x`.
+    fn geometry(&self, x: &[f32]) -> Geometry {
+        let g = self.settings.geometry;
+        Geometry { batch: x.len() / g.image(), ..g }
+    }
+
+    /// Numbers in an image of the result.
+    fn out_image(&self) -> usize {
+        self.settings.geometry.out_height * self.settings.geometry.out_row()
+    }
+
+    pub(super) fn forward(&self, x: &[f32], buffer: &mut Vec<f32>) -> (Kept, Vec<f32>) {
+        let g = self.geometry(x);
+        let mut convolved = vec![0.0; g.out_rows() * g.out_row()];
+        dense::forward_here(&g, x, self.weight, &mut convolved, buffer);
+        let mut statistics = vec![0.0; g.batch * 2 * g.outputs];
+        let images = convolved.chunks_exact(self.out_image()).zip(statistics.chunks_exact_mut(2 * g.outputs));
+        for (x, statistics) in images {
+            simd::dispatch_kernel(Statistics { settings: self.affine.settings, x, statistics });
         }
-        self.conv.input_gradient(weight, &dy)
+        let kept = Kept { convolved, statistics };
+        let out = self.normalised(&kept);
+        (kept, out)
+    }
+
+    /// The result again.
+    pub(super) fn normalised(&self, kept: &Kept) -> Vec<f32> {
+        let mut out = vec![0.0; kept.convolved.len()];
+        let images = kept.convolved.chunks_exact(self.out_image()).zip(out.chunks_exact_mut(self.out_image()));
+        for ((x, out), statistics) in images.zip(kept.statistics.chunks_exact(2 * self.affine.scale.len())) {
+            simd::dispatch_kernel(Apply { affine: self.affine, x, statistics, out });
+        }
+        out
+    }
+
+    /// The gradient of the convolved maps; those of scale and bias are added to `affine_grad`.
+    pub(super) fn norm_back(&self, kept: &Kept, dy: &[f32], affine_grad: &mut [f32]) -> Vec<f32> {
+        let mut out = vec![0.0; dy.len()];
+        let maps = kept.convolved.chunks_exact(self.out_image()).zip(dy.chunks_exact(self.out_image()));
+        let statistics = kept.statistics.chunks_exact(2 * self.affine.scale.len());
+        for ((dx, (x, dy)), statistics) in out.chunks_exact_mut(self.out_image()).zip(maps).zip(statistics) {
+            simd::dispatch_kernel(Backward { affine: self.affine, x, dy, statistics, dx, affine_grad });
+        }
+        out
+    }
+
+    /// Adds the kernel's gradient to `dw`.
+    pub(super) fn add_weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], buffer: &mut Vec<f32>) {
+        dense::add_weight_gradient(&self.geometry(x), x, (0, dy), dw, buffer);
+    }
+
+    /// The gradient of the layer's input from that of the convolved maps.
+    pub(super) fn input_gradient(&self, dy: &[f32], buffer: &mut Vec<f32>) -> Vec<f32> {
+        let batch = dy.len() / self.out_image();
+        let g = Geometry { batch, ..self.settings.geometry };
+        let mut dx = vec![0.0; batch * g.image()];
+        match &self.turned {
+            Some((reversed, turned)) => {
+                dense::forward_here(&Geometry { batch, ..*reversed }, dy, turned, &mut dx, buffer);
+            }
+            None => dense::scatter(&g, self.weight, dy, &mut dx, buffer),
+        }
+        dx
     }
 }

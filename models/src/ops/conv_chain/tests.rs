@@ -13,6 +13,10 @@ fn chains() -> Vec<ConvChain> {
         ConvChain { layers: basic.clone(), skip: Skip::None },
         ConvChain { layers: basic, skip: Skip::Identity },
         ConvChain { layers: wider, skip: Skip::Projection(layer([1, 1, 4, 6], 2, false)) },
+        ConvChain {
+            layers: vec![layer([1, 1, 4, 2], 1, true), layer([3, 3, 2, 2], 1, true), layer([1, 1, 2, 4], 1, false)],
+            skip: Skip::Identity,
+        },
     ]
 }
 
@@ -23,7 +27,8 @@ fn parameters(chain: &ConvChain) -> candle_core::Var {
 #[test]
 fn agrees_with_plain_operations() {
     for chain in chains() {
-        let inputs = [random("x", &[2, 5, 6, 4]), parameters(&chain)];
+        // As many images as take more than one step, the last not full.
+        let inputs = [random("x", &[35, 5, 6, 4]), parameters(&chain)];
         same(&inputs, &|t| conv_chain(&t[0], &t[1], &chain), &|t| plain(&t[0], &t[1], &chain));
     }
     // Without ReLU there are slopes to hold the gradients against.
@@ -51,10 +56,31 @@ fn constant_parameters_give_the_same_gradient_of_the_images() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    for chain in chains() {
+        let inputs = [random("x", &[35, 5, 6, 4]), parameters(&chain)];
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let y = conv_chain(&inputs[0], &inputs[1], &chain).unwrap();
+                let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                let all = inputs.iter().map(|input| gradients.get(input).unwrap()).chain([&y]);
+                all.flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                    .map(f32::to_bits)
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert!(with(1) == with(3));
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let chain = &chains()[2];
     let x = random("x", &[2, 5, 6, 4]);
     assert!(conv_chain(&x, &random("parameters", &[7]), chain).is_err());
+    let none = ConvChain { layers: Vec::new(), skip: Skip::Identity };
+    assert!(conv_chain(&x, &random("none", &[0]), &none).is_err());
     assert!(conv_chain(&random("x", &[2, 5, 6, 3]), &parameters(chain), chain).is_err());
     let narrowing = ConvChain { layers: vec![layer([3, 3, 4, 6], 1, true)], skip: Skip::Identity };
     let error = conv_chain(&x, &parameters(&narrowing), &narrowing).unwrap_err().to_string();
