@@ -56,8 +56,12 @@ fn peak(classes: usize, groups_at_once: usize) -> f64 {
         .args(["--exact", "memory::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env(CLASSES, classes.to_string())
         .env(AT_ONCE, groups_at_once.to_string())
-        // Fewer arenas, so that the peak is that of the step and not of the allocator's threads.
-        .env("MALLOC_ARENA_MAX", "2")
+        // One arena, tensors straight from the system, one thread: the peak is that of the step, not of the allocator's
+        // habits or of what threads happen to hold at the same time.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
+        .env("RAYON_NUM_THREADS", "1")
+        .env("CANDLE_NUM_THREADS", "1")
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
