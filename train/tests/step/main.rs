@@ -6,6 +6,5 @@ mod decoded;
 mod features;
 mod golden;
 mod memory;
-mod speed;
 mod streaming;
 mod support;
