@@ -4,3 +4,4 @@
 mod network;
 mod python;
 mod settings;
+mod tensorrt;

@@ -13,7 +13,7 @@ TensorRT-RTX comes from pip as libraries; the numbers of an engine can only be s
 import argparse
 import collections
 import pathlib
-import resource
+import re
 import sys
 import time
 
@@ -59,6 +59,11 @@ def check(path, batches, logger):
     return engine, types
 
 
+def peak():
+    """The most memory that this process has held, in MiB. The kernel's `ru_maxrss` counts the parent's too."""
+    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text()).group(1)) // 1024
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("models", nargs="+", type=pathlib.Path)
@@ -76,10 +81,10 @@ def main():
             failed = True
             print(f"{path}: REFUSED: {error}")
             continue
-        seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        seconds = time.perf_counter() - started
         kinds = ", ".join(f"{count} {name}" for name, count in types.most_common())
         size = engine.nbytes / 2**20
-        print(f"{path}: accepted, layers {kinds}; engine {size:.1f} MiB in {seconds:.1f} s, peak {peak:.0f} MiB")
+        print(f"{path}: accepted, layers {kinds}; engine {size:.1f} MiB in {seconds:.1f} s, peak {peak()} MiB")
         if arguments.engine:
             arguments.engine.mkdir(parents=True, exist_ok=True)
             (arguments.engine / f"{path.stem}.engine").write_bytes(engine)
