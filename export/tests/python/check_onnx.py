@@ -7,28 +7,11 @@ onnxruntime gives the reference's image for its inputs, all at once and the firs
 if that is above 1). Prints one line a model; the exit status is 1 if one of them fails.
 """
 
-import json
 import sys
 
-import numpy as np
 import onnx
-import onnxruntime
 
-TOLERANCE = 1e-4
-DTYPES = {"F32": np.float32, "I64": np.int64}
-
-
-def read_safetensors(path):
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        data = file.read()
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        tensors[name] = np.frombuffer(data[start:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return tensors
+from agreement import check_image, read_safetensors
 
 
 def check_file(path):
@@ -41,23 +24,6 @@ def check_file(path):
     wrong = [name for name, kind in declared.items() if inferred.get(name) != kind]
     if wrong:
         raise ValueError(f"declared shapes differ from the inferred ones: {wrong[:5]}")
-
-
-def check_image(path, reference):
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    inputs = {entry.name: reference[entry.name] for entry in session.get_inputs()}
-    worst = 0.0
-    for rows in (slice(None), slice(1)):
-        (image,) = session.run(["image"], {name: value[rows] for name, value in inputs.items()})
-        expected = reference["image"][rows]
-        if image.shape != expected.shape:
-            raise ValueError(f"image has shape {image.shape}, expected {expected.shape}")
-        worst = max(worst, float(np.abs(image - expected).max()))
-    allowed = TOLERANCE * max(1.0, float(np.abs(reference["image"]).max()))
-    # Written so that a difference that is no number fails.
-    if not worst <= allowed:
-        raise ValueError(f"largest difference {worst:.3g}, allowed {allowed:.3g}")
-    return worst
 
 
 def main(arguments):
