@@ -1,11 +1,11 @@
 //! Writes generators with random weights as ONNX files, for the checks in Python: no training, no download.
 //!
 //!     cargo run --release -p drifting-export --example random_models -- FOLDER tiny
-//!     cargo run --release -p drifting-export --example random_models -- FOLDER latent-b2
+//!     cargo run --release -p drifting-export --example random_models -- FOLDER latent-b2 ort
 //!
-//! `tiny` stands for the generators of the tests, one for each setting; the others are the published sizes. Beside
-//! `NAME.onnx` lie `NAME.reference.safetensors`, five inputs and candle's images of them, and, for a published size,
-//! `NAME.weights.safetensors`.
+//! `tiny` stands for the generators of the tests, one for each setting; the others are the published sizes. The profile is
+//! `portable` unless named. Beside `NAME.PROFILE.onnx` lie `NAME.PROFILE.reference.safetensors`, five inputs and candle's
+//! images of them, and, for a published size, `NAME.weights.safetensors`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a tool for checks and benchmarks")]
 
@@ -18,43 +18,43 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use candle_core::{Device, Tensor};
-use drifting_export::{model, reference};
+use drifting_export::{ExportSettings, Profile, model, reference};
 use drifting_models::nn::Source;
 use drifting_models::{Generator, weights};
 use drifting_spec::{GeneratorConfig, Stream};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((folder, names)) = arguments.split_first().filter(|(_, names)| !names.is_empty()) else {
-        eprintln!("usage: random_models FOLDER tiny|latent-b2|latent-l2|pixel-b16|pixel-l16 ...");
-        return ExitCode::FAILURE;
-    };
-    let folder = PathBuf::from(folder);
-    fs::create_dir_all(&folder).unwrap();
-    for name in names {
-        if name == "tiny" {
-            for (name, config) in settings::settings() {
-                write(&folder, &settings::file_name(name), &settings::generator(config));
-            }
-        } else {
-            let config = GeneratorConfig::published(name).expect("the name of a published size");
-            let generator = random(config);
-            write(&folder, name, &generator);
-            let path = folder.join(format!("{name}.weights.safetensors"));
-            weights::write(&path, &generator.params().tensors(), &BTreeMap::new()).unwrap();
+    let (folder, name, profile) = match &arguments[..] {
+        [folder, name] => (PathBuf::from(folder), name, Profile::default()),
+        [folder, name, profile] => (PathBuf::from(folder), name, profile.parse().expect("the name of a profile")),
+        _ => {
+            eprintln!("usage: random_models FOLDER tiny|latent-b2|latent-l2|pixel-b16|pixel-l16 [PROFILE]");
+            return ExitCode::FAILURE;
         }
+    };
+    fs::create_dir_all(&folder).unwrap();
+    if name == "tiny" {
+        for (name, config) in settings::settings() {
+            write(&folder, &settings::file_name(name), &settings::generator(config), profile);
+        }
+        return ExitCode::SUCCESS;
     }
+    let generator = random(GeneratorConfig::published(name).expect("the name of a published size"));
+    write(&folder, name, &generator, profile);
+    let path = folder.join(format!("{name}.weights.safetensors"));
+    weights::write(&path, &generator.params().tensors(), &BTreeMap::new()).unwrap();
     ExitCode::SUCCESS
 }
 
-fn write(folder: &Path, name: &str, generator: &Generator) {
+fn write(folder: &Path, name: &str, generator: &Generator, profile: Profile) {
     let manifest = settings::manifest(generator.config().clone());
-    let bytes = model(&manifest, &generator.params().tensors()).unwrap();
-    weights::write_bytes(&folder.join(format!("{name}.onnx")), &bytes).unwrap();
+    let settings = ExportSettings { profile, ..ExportSettings::default() };
+    let bytes = model(&manifest, &generator.params().tensors(), &settings).unwrap();
+    weights::write_bytes(&folder.join(format!("{name}.{profile}.onnx")), &bytes).unwrap();
     drop(bytes);
-    let tensors = reference(generator, &manifest).unwrap();
-    let path = folder.join(format!("{name}.reference.safetensors"));
-    weights::write(&path, &tensors, &BTreeMap::new()).unwrap();
+    let path = folder.join(format!("{name}.{profile}.reference.safetensors"));
+    weights::write(&path, &reference(generator, &manifest).unwrap(), &BTreeMap::new()).unwrap();
 }
 
 /// A generator as at the start of training, with a little noise on every parameter: none is left at zero.

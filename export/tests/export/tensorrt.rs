@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drifting_export::model;
+use drifting_export::{ExportSettings, model};
 use drifting_models::nn::Source;
 use drifting_models::{Generator, weights};
 use drifting_spec::GeneratorConfig;
@@ -22,7 +22,8 @@ fn available() -> bool {
 
 fn write(folder: &Path, name: &str, generator: &Generator) -> PathBuf {
     let path = folder.join(format!("{name}.onnx"));
-    let bytes = model(&manifest(generator.config().clone()), &generator.params().tensors()).unwrap();
+    let bytes = model(&manifest(generator.config().clone()), &generator.params().tensors(), &ExportSettings::default())
+        .unwrap();
     weights::write_bytes(&path, &bytes).unwrap();
     path
 }
