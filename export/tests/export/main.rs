@@ -5,3 +5,4 @@ mod network;
 mod python;
 mod settings;
 mod tensorrt;
+mod versions;

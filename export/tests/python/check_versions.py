@@ -9,8 +9,8 @@ beside a numpy 2. Versions are those of onnxruntime-versions.txt unless given.
 With --drifting, the library in each wheel that carries one is given to the program by ORT_DYLIB_PATH, which exports the
 generator that comes with it and compares ONNX Runtime's images with candle's.
 
-Prints a row of a Markdown table for each version. The exit status is 1 if a version does not run a model; what the
-program says is in the table and does not count.
+Prints a row of a Markdown table for each version. The exit status is 1 if a version does not run a model, or if pip has
+none of the versions for this Python; what the program says is in the table and does not count.
 """
 
 import argparse
@@ -40,7 +40,10 @@ def install(package, version, cache):
             where = ["--only-binary=:all:", "--no-compile", "--target", f"{fresh}/new", f"{package}=={version}"]
             done = subprocess.run(pip + where, capture_output=True, text=True)
             if done.returncode:
-                raise ValueError(f"pip install {package}=={version}: {done.stderr.strip().splitlines()[-1]}")
+                problem = (done.stderr.strip().splitlines() or [""])[-1]
+                if "No matching distribution" in problem:
+                    raise LookupError(f"pip has no {package} {version} for this Python")
+                raise ValueError(f"pip install {package}=={version}: {problem}")
             os.rename(f"{fresh}/new", folder)
     return folder
 
@@ -108,15 +111,20 @@ def main():
     program = " drifting |" if arguments.drifting else ""
     print(f"Python {sys.version.split()[0]}, {len(versions)} versions\n")
     print(f"| onnxruntime | numpy | models, largest difference from candle |{program}\n|---|---|---|{'---|' if program else ''}")
-    failed = False
+    failed, ran = False, 0
     for version in versions:
         try:
+            server = ""
             row = run_models(arguments.folder, version, cache)
+            ran += 1
+            if arguments.drifting:
+                server = f" {run_program(arguments.drifting, version, cache)} |"
+        except LookupError as error:
+            row = f"not run: {error}"
         except ValueError as error:
             failed, row = True, f"FAILED: {error}"
-        server = f" {run_program(arguments.drifting, version, cache)} |" if arguments.drifting else ""
         print(f"| {version} | {numpy_for(version)} | {row} |{server}", flush=True)
-    sys.exit(failed)
+    sys.exit(failed or not ran)
 
 
 if __name__ == "__main__":
