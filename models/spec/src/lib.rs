@@ -3,6 +3,7 @@
 //! Plain data and the seeded random numbers behind it: no tensors, no threads, no I/O. A generator is described by a
 //! [`GeneratorConfig`], an exported file by its [`Manifest`], and the inputs of one forward pass by [`Inputs`].
 
+mod arithmetic;
 mod generator;
 mod inputs;
 mod mae;
