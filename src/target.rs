@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use drifting_export::ExportSettings;
 use drifting_export::targets::{Accelerator, Deployment, DeploymentSettings, Target};
 use drifting_spec::Manifest;
 
@@ -49,7 +50,7 @@ const HEADING: &str = "With --target triton or kserve";
 
 impl Args {
     /// The deployment that was asked for; none for the file alone.
-    pub(crate) fn plan(&self, out: &Path, manifest: &Manifest) -> Result<Option<Deployment>> {
+    pub(crate) fn plan(&self, out: &Path, manifest: &Manifest, graph: ExportSettings) -> Result<Option<Deployment>> {
         let target = match self.target {
             TargetName::Onnx => return Ok(None),
             TargetName::Triton => Target::Triton,
@@ -62,6 +63,7 @@ impl Args {
             accelerator: self.accelerator,
             instances: self.instances,
             storage: self.storage.clone(),
+            graph,
         };
         Ok(Some(Deployment::plan(target, out, manifest, settings)?))
     }

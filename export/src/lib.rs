@@ -11,6 +11,7 @@ pub mod graph;
 mod lower;
 mod model;
 mod proto;
+mod settings;
 pub mod targets;
 pub mod verify;
 
@@ -18,4 +19,5 @@ pub use card::{CARD_FILE, SAMPLES_FILE};
 pub use error::{BoxError, Error, Result};
 pub use export::{REPORT_FILE, export};
 pub use model::{manifest, model};
+pub use settings::{ExportSettings, ExternalData, Profile, SettingsError};
 pub use verify::{Report, Runner, reference, verify};

@@ -75,13 +75,7 @@ fn hub(conduct: Conduct, cache: &Path) -> HubSettings {
             let _ = answer(&mut stream, &files, conduct);
         }
     });
-    HubSettings {
-        endpoint,
-        cache: cache.to_owned(),
-        offline: None,
-        proxy: false,
-        patience: Duration::from_secs(10),
-    }
+    HubSettings { endpoint, cache: cache.to_owned(), offline: None, proxy: false, patience: Duration::from_secs(10) }
 }
 
 /// All files below a folder.
@@ -125,6 +119,7 @@ fn what_a_hub_does_wrong_is_told_and_not_kept() {
         assert!(count(cache.path()) <= 3, "{} files are left", count(cache.path()));
     }
     let cache = tempfile::tempdir().unwrap();
-    let error = fetch(&hub(Conduct::Honest, cache.path()), AUTHORS, "latent_B_sota", &mut |_| {}).unwrap_err().to_string();
+    let error =
+        fetch(&hub(Conduct::Honest, cache.path()), AUTHORS, "latent_B_sota", &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("holds no models/gen/jax/latent_B_sota/metadata.json"), "{error}");
 }

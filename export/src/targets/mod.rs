@@ -17,7 +17,7 @@ use std::str::FromStr;
 use drifting_models::weights::write_bytes;
 use drifting_spec::Manifest;
 
-use crate::Result;
+use crate::{ExportSettings, Result};
 
 /// Name of the model's file in a version folder, which Triton expects.
 const MODEL_FILE: &str = "model.onnx";
@@ -86,6 +86,8 @@ pub struct DeploymentSettings {
     pub instances: u32,
     /// Where a cluster finds the repository, such as `s3://bucket/models` (KServe only).
     pub storage: Option<String>,
+    /// How the model's graph is written: a graph for one batch size takes that one, whatever `batches` says.
+    pub graph: ExportSettings,
 }
 
 impl Default for DeploymentSettings {
@@ -97,6 +99,7 @@ impl Default for DeploymentSettings {
             accelerator: Accelerator::default(),
             instances: 1,
             storage: None,
+            graph: ExportSettings::default(),
         }
     }
 }
@@ -136,6 +139,8 @@ impl Deployment {
             None => name_of(&manifest.name),
         };
         check(target, &settings)?;
+        let batches = settings.graph.batch.map_or_else(|| settings.batches.clone(), |batch| vec![batch.get()]);
+        let settings = DeploymentSettings { batches, ..settings };
         Ok(Self { target, folder: folder.to_owned(), name, settings })
     }
 

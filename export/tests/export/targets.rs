@@ -13,8 +13,9 @@ use crate::settings::{generator, manifest, tiny};
 /// Exports a tiny generator into `folder`; returns the server's files.
 fn deploy(target: Target, folder: &Path, settings: DeploymentSettings, config: GeneratorConfig) -> Deployment {
     let (generator, manifest) = (generator(config.clone()), manifest(config));
+    let graph = settings.graph;
     let deployment = Deployment::plan(target, folder, &manifest, settings).unwrap();
-    let report = export(&deployment.make_folder().unwrap(), &generator, &manifest, |_| Ok(Vec::new())).unwrap();
+    let report = export(&deployment.make_folder().unwrap(), &generator, &manifest, &graph, |_| Ok(Vec::new())).unwrap();
     deployment.write(&manifest, &report.model_sha256).unwrap();
     deployment
 }

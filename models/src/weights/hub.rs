@@ -108,7 +108,10 @@ fn folder_of(name: &str) -> std::result::Result<&str, String> {
     }
     if !name.contains('/') {
         let known: Vec<_> = ARTEFACTS.iter().map(|(known, _)| *known).collect();
-        return Err(format!("no artefact is called {name:?}: {} are; or name a folder in the repository", known.join(", ")));
+        return Err(format!(
+            "no artefact is called {name:?}: {} are; or name a folder in the repository",
+            known.join(", ")
+        ));
     }
     plain_path(name).map(|()| name)
 }
@@ -119,7 +122,11 @@ fn plain_path(path: &str) -> std::result::Result<(), String> {
         let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
     };
-    if path.split('/').all(part) { Ok(()) } else { Err(format!("{path:?} is no name of a repository or a folder in one")) }
+    if path.split('/').all(part) {
+        Ok(())
+    } else {
+        Err(format!("{path:?} is no name of a repository or a folder in one"))
+    }
 }
 
 /// What the thread that fetches tells.
@@ -164,7 +171,9 @@ fn download(
 /// Whether the endpoint answers at all, within `patience`: a missing network is told at once.
 fn reach(endpoint: &str, patience: Duration) -> std::result::Result<(), String> {
     let offline = |problem: &str| {
-        Err(format!("cannot be reached ({problem}). Is this machine online? A folder that was fetched elsewhere can be imported"))
+        Err(format!(
+            "cannot be reached ({problem}). Is this machine online? A folder that was fetched elsewhere can be imported"
+        ))
     };
     let (secure, rest) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
@@ -173,7 +182,11 @@ fn reach(endpoint: &str, patience: Duration) -> std::result::Result<(), String> 
     };
     let host = rest.split('/').next().unwrap_or_default();
     let port = if secure { 443 } else { 80 };
-    let address = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) { host.to_owned() } else { format!("{host}:{port}") };
+    let address = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    };
     let (sender, receiver) = mpsc::channel();
     let work = move || {
         let resolved = address.to_socket_addrs().map_err(|error| error.to_string());
