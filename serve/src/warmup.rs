@@ -2,7 +2,7 @@
 
 use drifting_spec::{Inputs, Manifest};
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{self, Engine, EngineError};
 use crate::service::Limits;
 
 /// Powers of two up to `limits.max_batch`, 1 among them, that the engine runs and, if `limits.exact`, in which every
@@ -13,7 +13,7 @@ use crate::service::Limits;
 /// several rows, so a transformer usually runs one image at a time.
 ///
 /// # Errors
-/// The engine cannot run a single image.
+/// The engine cannot run a single image, or its numbers are not finite.
 pub(crate) fn batch_sizes(
     engine: &mut dyn Engine,
     manifest: &Manifest,
@@ -43,7 +43,9 @@ fn run(engine: &mut dyn Engine, manifest: &Manifest, indices: &[u64]) -> Result<
         };
         inputs.push_seeded(&manifest.generator, 0, index, class, alpha);
     }
-    engine.run(&inputs)
+    let images = engine.run(&inputs)?;
+    engine::check_finite(&images)?;
+    Ok(images)
 }
 
 fn same_bits(together: &[f32], alone: &[Vec<f32>; 2]) -> bool {

@@ -115,7 +115,7 @@ fn warm_up(config: &mut Message, deployment: &Deployment, ports: &[Port], fixed:
     for &batch in &deployment.settings.batches {
         config.message("model_warmup", |sample| {
             sample.string("name", &format!("batch of {batch}"));
-            sample.plain("batch_size", if fixed.is_some() { 0 } else { batch });
+            sample.plain("batch_size", if fixed.is_some() { 1 } else { batch });
             for port in ports {
                 sample.message("inputs", |entry| {
                     entry.string("key", port.name);
@@ -174,7 +174,7 @@ mod tests {
             "  name: \"class\"\n  data_type: TYPE_INT64\n  dims: [4]\n}",
             "value: \"FP16\"",
             "key: \"trt_profile_min_shapes\" value: \"noise:4x4x32x16,style:4x3,class:4,alpha:4\"",
-            "batch_size: 0",
+            "  batch_size: 1\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -41,7 +41,8 @@ mod tests {
     fn the_largest_settings_that_pass_do_not_overflow() {
         let side = 1 << 20;
         let image = ImageShape { channels: 1, height: 1 << 13, width: 1 << 13 };
-        let largest = GeneratorConfig { mlp_hidden: Some(side), ..GeneratorConfig::new(image, 1, side, side, 1, 1) };
+        let large = GeneratorConfig::new(image, 64, side, side, 1, 1);
+        let largest = GeneratorConfig { mlp_hidden: Some(side), ..large };
         largest.validate().unwrap();
         assert_eq!(largest.macs(), u64::MAX);
     }

@@ -86,6 +86,8 @@ pub fn bench(
         peaks.extend(peak.map(|flops_per_second| Peak { threads, flops_per_second }));
         for &batch in &settings.batches {
             let inputs = inputs(&model.manifest, batch);
+            // Numbers that are not finite have a speed of their own.
+            engine::check_finite(&engine.run(&inputs)?)?;
             let mut run = || {
                 let begin = Instant::now();
                 engine.run(&inputs)?;

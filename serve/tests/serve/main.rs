@@ -11,4 +11,5 @@ mod api;
 mod client;
 mod engines;
 mod fixture;
+mod hostile;
 mod socket;
