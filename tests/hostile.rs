@@ -129,10 +129,10 @@ fn trees(good: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     integers[dtype..dtype + 7].copy_from_slice(b"uint32\0");
     let mut renamed = good.to_vec();
     renamed[dtype..dtype + 7].copy_from_slice(b"float64");
-    // The numbers of an array follow its type: marker and length (2, 3 or 5 bytes).
+    // The numbers of an array follow its type, a marker and a length of one, two or four bytes.
     let mut nan = good.to_vec();
-    let numbers = dtype + 7 + 5;
-    nan[numbers..numbers + 40].copy_from_slice(&f32::NAN.to_le_bytes().repeat(10));
+    let numbers = dtype + 7 + 1 + (1 << (good[dtype + 7] - 0xc4));
+    nan[numbers..numbers + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     let many = [0xdd, 0xff, 0xff, 0xff, 0xff];
     vec![
         ("empty", Vec::new(), "no msgpack"),
@@ -141,7 +141,7 @@ fn trees(good: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("another kind", b"\x89PNG\r\n\x1a\n".to_vec(), ""),
         ("a type of integers", integers, "type"),
         ("a type of eight bytes", renamed, "type float64"),
-        ("NaN", nan, ""),
+        ("NaN", nan, "holds NaN or infinite"),
         ("four billion entries", [&[0x81, 0xa1, b'a'], &many[..]].concat(), "no msgpack"),
         ("a map of four billion", [0xdf, 0xff, 0xff, 0xff, 0xff].to_vec(), "no msgpack"),
         ("maps in maps", [0x81, 0xa1, b'a'].repeat(200_000), "no msgpack"),
@@ -151,7 +151,7 @@ fn trees(good: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
             {
                 let shape = [0x92, 0xcd, 0xc3, 0x50, 0xcd, 0xc3, 0x50];
                 let array = [&[0x93][..], &shape, b"\xa7float32", b"\xc4\x04\0\0\0\0"].concat();
-                [b"\x81\xa1a\xc7", &[array.len() as u8, 1], &array[..]].concat()
+                [&b"\x81\xa1a\xc7"[..], &[array.len() as u8, 1], &array[..]].concat()
             },
             "for shape [50000, 50000]",
         ),

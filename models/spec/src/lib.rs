@@ -16,5 +16,5 @@ pub use generator::{
 };
 pub use inputs::{Inputs, names};
 pub use mae::{MaeBlock, MaeConfig};
-pub use manifest::{ALPHA_DECIMALS, AlphaRange, MANIFEST_KEY, Manifest, ManifestError, Provenance};
+pub use manifest::{ALPHA_DECIMALS, AlphaRange, MANIFEST_KEY, Manifest, ManifestError, Provenance, from_json};
 pub use random::Stream;
