@@ -1,6 +1,7 @@
 //! Lowers trained networks to ONNX and verifies the result.
 //!
-//! [`export`](export()) does both for a generator. [`model`](model()) makes the bytes alone, [`verify`](verify())
+//! [`export`](export()) does both for a generator, and the decoder behind it; [`export_network`] for an encoder or a decoder
+//! alone. [`model`](model()) makes the bytes alone, [`verify`](verify())
 //! compares them with the generator through any number of engines, and [`graph`] is the builder underneath, which knows
 //! nothing of generators.
 
@@ -11,10 +12,12 @@ mod lower;
 mod model;
 mod proto;
 mod settings;
+mod subject;
 pub mod verify;
 
 pub use error::{BoxError, Error, Result};
-pub use export::{REPORT_FILE, export};
-pub use model::{manifest, model};
+pub use export::{REPORT_FILE, export, export_network};
+pub use model::{manifest, model, network_manifest, network_model};
 pub use settings::{ExportSettings, ExternalData, Profile, SettingsError};
-pub use verify::{Report, Runner, reference, verify};
+pub use subject::{ImageModel, Network};
+pub use verify::{NetworkRunner, Report, Runner, network_reference, reference, verify, verify_network};

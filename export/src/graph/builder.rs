@@ -149,6 +149,11 @@ impl Scope<'_> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// An error of this part.
+    pub(crate) fn error(&self, problem: impl Into<String>) -> GraphError {
+        GraphError::new(&self.path, problem)
+    }
+
     /// The parameter `name` of shape `dims`, stored in `layout`. Each parameter is taken once.
     ///
     /// # Errors
