@@ -49,8 +49,7 @@ pub fn network_model(
         }
         NetworkConfig::Encoder(config) => (lower::encoder(config, parameters)?, "Encoder of a masked autoencoder"),
     };
-    let doc =
-        format!("{what} {:?}. Its whole description is JSON under {NETWORK_KEY} in the metadata.", manifest.name);
+    let doc = format!("{what} {:?}. Its whole description is JSON under {NETWORK_KEY} in the metadata.", manifest.name);
     Ok(graph.encode(doc, vec![(NETWORK_KEY.to_owned(), manifest.to_json()?)])?)
 }
 

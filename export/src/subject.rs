@@ -51,7 +51,8 @@ impl ImageModel<'_> {
         if manifest.generator != *self.generator.config() {
             return differ(format!("{:?}", manifest.generator), format!("{:?}", self.generator.config()));
         }
-        let (named, own) = (manifest.decoder.as_ref().map(|decoder| &decoder.config), self.decoder.map(Decoder::config));
+        let (named, own) =
+            (manifest.decoder.as_ref().map(|decoder| &decoder.config), self.decoder.map(Decoder::config));
         if named == own { Ok(()) } else { differ(format!("{named:?}"), format!("{own:?}")) }
     }
 

@@ -72,8 +72,10 @@ impl Builder {
     /// # Errors
     /// A value that no node makes or that is named twice, or a parameter that no node uses.
     pub fn finish(self, outputs: &[(&str, &Value)]) -> Result<Graph> {
-        let infos: Vec<_> =
-            outputs.iter().map(|(name, value)| self.info(&Value { name: (*name).into(), ..(*value).clone() })).collect();
+        let infos: Vec<_> = outputs
+            .iter()
+            .map(|(name, value)| self.info(&Value { name: (*name).into(), ..(*value).clone() }))
+            .collect();
         let State { mut graph, parameters, .. } = self.state.into_inner();
         if let Some(unused) = parameters.keys().next() {
             let problem = "this weight belongs to no part of the network; do weights and configuration match?";

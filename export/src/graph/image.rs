@@ -23,11 +23,8 @@ impl Scope<'_> {
             return Err(self.mismatch("Conv", x, weight));
         }
         let (pad, side) = ((side / 2) as i64, side as i64);
-        let attributes = vec![
-            ints("kernel_shape", &[side; 2]),
-            ints("pads", &[pad; 4]),
-            ints("strides", &[stride as i64; 2]),
-        ];
+        let attributes =
+            vec![ints("kernel_shape", &[side; 2]), ints("pads", &[pad; 4]), ints("strides", &[stride as i64; 2])];
         let size = |length: usize| Dim::Size(length.div_ceil(stride));
         let shape: Shape = [batch, out, size(height), size(width)].into_iter().collect();
         let inputs: Vec<&Value> = [x, weight].into_iter().chain(bias).collect();

@@ -35,11 +35,7 @@ const LEVEL_TOLERANCE: f32 = 1.0;
 ///
 /// # Errors
 /// A model that cannot be read or has no manifest, a manifest of another network, a network that cannot be run.
-pub fn verify<'a>(
-    bytes: &[u8],
-    network: impl Into<ImageModel<'a>>,
-    runners: &mut [Box<dyn Runner>],
-) -> Result<Report> {
+pub fn verify<'a>(bytes: &[u8], network: impl Into<ImageModel<'a>>, runners: &mut [Box<dyn Runner>]) -> Result<Report> {
     let network = network.into();
     let manifest = model::manifest(bytes)?;
     network.check(&manifest)?;

@@ -92,7 +92,8 @@ pub fn network_reference(network: Network<'_>) -> Result<BTreeMap<String, Tensor
     let config = network.config();
     let input = tensor(config.input(), ROWS, &input(&config))?;
     let maps = network.run(&input)?.into_iter();
-    let mut tensors = maps.map(|(name, map)| Ok((name, stored(map, pixels(&config))?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let mut tensors =
+        maps.map(|(name, map)| Ok((name, stored(map, pixels(&config))?))).collect::<Result<BTreeMap<_, _>>>()?;
     // A decoder's output and an encoder's input bear the same name, but never in one file.
     tensors.insert(input_name(&config).to_owned(), input);
     Ok(tensors)

@@ -19,7 +19,8 @@ pub(super) fn differences(model: &ModelProto, weights: &BTreeMap<String, Tensor>
     let mut differences = Vec::new();
     for (name, tensor) in weights {
         let expected = data(name, tensor)?;
-        let under = |ending: &str| stored.get(format!("{name}{ending}").as_str()).map(|found| found.raw_data.as_slice());
+        let under =
+            |ending: &str| stored.get(format!("{name}{ending}").as_str()).map(|found| found.raw_data.as_slice());
         let found = match (under(""), under(TRANSPOSED), under(CHANNELS_FIRST)) {
             (Some(found), _, _) => Some((found, expected)),
             (None, Some(found), _) => Some((found, expected.transposed())),
