@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,9 +38,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     port: u16,
 
-    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust)
+    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust), tensorrt (feature)
     #[arg(long, value_name = "NAME", default_value_t)]
     engine: EngineChoice,
+
+    /// With --engine tensorrt: the plan that `drifting export --target tensorrt` wrote [default: the one beside the
+    /// model, else one from the cache, else one that is built now]
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
 
     /// Threads that compute one batch [default: all processors]
     #[arg(long, value_name = "N")]
@@ -88,20 +93,27 @@ impl Args {
         }
     }
 
+    /// The plan that was named, else the one beside the model.
+    fn plan(&self, model: &Path) -> Option<PathBuf> {
+        let beside = || Some(model.with_extension("plan")).filter(|path| path.is_file());
+        self.plan.clone().or_else(beside)
+    }
+
     fn settings(&self, model: PathBuf) -> ServeSettings {
         let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
         ServeSettings {
-            model,
             address: SocketAddr::new(self.host, self.port),
             engine: EngineSettings {
                 choice: self.engine,
                 provider: self.provider.settings(),
                 threads: self.threads,
+                plan: self.plan(&model),
                 max_batch,
                 runtime: RuntimeSettings::from_env(),
             },
             limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
             shutdown_deadline: self.grace,
+            model,
         }
     }
 }
