@@ -1,10 +1,11 @@
 //! `drifting export`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use drifting_export::{Report, export};
+use drifting_export::{ExportSettings, ExternalData, Profile, Report, export};
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_train::run::ModelFile;
@@ -25,23 +26,48 @@ pub(crate) struct Args {
     /// Which moving average of a run, by its decay [default: the first].
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
+    #[command(flatten)]
+    graph: GraphArgs,
     /// Engine to verify with: auto, onnxruntime, rten.
     #[arg(long, default_value_t)]
     engine: EngineChoice,
 }
 
+/// How the graph is written.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Graph")]
+struct GraphArgs {
+    /// For which engines the graph is spelled, and in which numbers: portable, ort, fp16, bf16, int8.
+    #[arg(long, default_value_t)]
+    profile: Profile,
+    /// Make the graph for this batch size only [default: any].
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
+    /// Whether weights go into a second file beside the model: auto (above 1.5 GiB), always, never.
+    #[arg(long, value_name = "WHEN", default_value_t)]
+    external_data: ExternalData,
+}
+
+impl GraphArgs {
+    fn settings(&self) -> ExportSettings {
+        ExportSettings { profile: self.profile, batch: self.batch, external_data: self.external_data }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let settings = args.graph.settings();
+    settings.validate()?;
     let model = models::open(&args.model, args.ema)?;
-    let report = write(&model, &args.out, args.engine)?;
+    let report = write(&model, &args.out, &settings, args.engine)?;
     print(&args.out, &report);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Exports and verifies a model.
-pub(crate) fn write(model: &ModelFile, out: &Path, choice: EngineChoice) -> Result<Report> {
-    let settings = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
+pub(crate) fn write(model: &ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
+    let engine = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
     let generator = model.generator()?;
-    Ok(export(out, &generator, &model.manifest, |path| engines::verifiers(path, &settings))?)
+    Ok(export(out, &generator, &model.manifest, settings, |path| engines::verifiers(path, &engine))?)
 }
 
 /// Tells what was written and how far each engine is from candle.

@@ -1,6 +1,7 @@
 //! What can go wrong with an export.
 
 use crate::graph::GraphError;
+use crate::settings::SettingsError;
 use crate::verify::Report;
 
 /// Result with this crate's [`Error`].
@@ -18,6 +19,9 @@ pub enum Error {
     /// The manifest contradicts itself.
     #[error(transparent)]
     Manifest(#[from] drifting_spec::ManifestError),
+    /// Something was asked for that cannot be exported.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Weights and configuration do not make a graph, or a file holds another one.
     #[error(transparent)]
     Graph(#[from] GraphError),

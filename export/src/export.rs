@@ -7,7 +7,7 @@ use drifting_models::{Generator, weights};
 use drifting_spec::Manifest;
 
 use crate::verify::{Report, Runner, same_generator, verify};
-use crate::{BoxError, Error, Result, model};
+use crate::{BoxError, Error, ExportSettings, Result, model};
 
 /// Name of the report beside the model.
 pub const REPORT_FILE: &str = "verify.json";
@@ -24,10 +24,11 @@ pub fn export(
     path: &Path,
     generator: &Generator,
     manifest: &Manifest,
+    settings: &ExportSettings,
     open: impl FnOnce(&Path) -> std::result::Result<Vec<Box<dyn Runner>>, BoxError>,
 ) -> Result<Report> {
     same_generator(&manifest.generator, generator.config())?;
-    let bytes = model(manifest, &generator.params().tensors())?;
+    let bytes = model(manifest, &generator.params().tensors(), settings)?;
     let unverified = path.with_extension("unverified.onnx");
     weights::write_bytes(&unverified, &bytes)?;
     let report = open(&unverified)

@@ -10,9 +10,11 @@ pub mod graph;
 mod lower;
 mod model;
 mod proto;
+mod settings;
 pub mod verify;
 
 pub use error::{BoxError, Error, Result};
 pub use export::{REPORT_FILE, export};
 pub use model::{manifest, model};
+pub use settings::{ExportSettings, ExternalData, Profile, SettingsError};
 pub use verify::{Report, Runner, reference, verify};

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use drifting_spec::{MANIFEST_KEY, Manifest};
 
 use crate::graph::{Data, GraphError};
-use crate::{Result, lower, proto};
+use crate::{ExportSettings, Result, lower, proto};
 
 /// The ONNX file of the generator that `manifest` describes, with these parameters (f32, named as in the network).
 ///
@@ -14,9 +14,10 @@ use crate::{Result, lower, proto};
 /// times on the way, so a model of 1 GiB needs some 3 GiB of memory.
 ///
 /// # Errors
-/// A manifest that contradicts itself; a parameter that is missing, unknown, of another shape, not f32 or not finite;
+/// Settings that cannot be exported; a manifest that contradicts itself; a parameter that is missing, unknown, of another shape, not f32 or not finite;
 /// a model of 2 GiB and more.
-pub fn model(manifest: &Manifest, weights: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+pub fn model(manifest: &Manifest, weights: &BTreeMap<String, Tensor>, settings: &ExportSettings) -> Result<Vec<u8>> {
+    settings.validate()?;
     manifest.validate()?;
     let parameters = weights.iter().map(|(name, tensor)| Ok((name.clone(), data(name, tensor)?)));
     let graph = lower::generator(&manifest.generator, parameters.collect::<Result<_>>()?)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drifting_export::{model, reference};
+use drifting_export::{ExportSettings, model, reference};
 use drifting_models::weights;
 
 use crate::settings::{generator, manifest, settings};
@@ -41,7 +41,11 @@ fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images()
     for (name, config) in settings() {
         let (generator, manifest) = (generator(config.clone()), manifest(config));
         let onnx = folder.path().join(format!("{name}.onnx"));
-        weights::write_bytes(&onnx, &model(&manifest, &generator.params().tensors()).unwrap()).unwrap();
+        weights::write_bytes(
+            &onnx,
+            &model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap(),
+        )
+        .unwrap();
         let expected = folder.path().join(format!("{name}.safetensors"));
         weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
         files.extend([onnx, expected]);
