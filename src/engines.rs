@@ -32,7 +32,11 @@ pub(crate) fn verifiers(path: &Path, settings: &EngineSettings) -> Result<Vec<Bo
         let engine = engine::open(&model, settings, &|message| eprintln!("{message}"))?;
         Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }))
     };
-    let rten = EngineSettings { choice: engine::EngineChoice::Rten, ..settings.clone() };
+    let rten = EngineSettings {
+        choice: engine::EngineChoice::Rten,
+        provider: engine::ProviderSettings::default(),
+        ..settings.clone()
+    };
     let mut runners = vec![open(settings)?];
     if settings.choice != engine::EngineChoice::Rten {
         runners.push(open(&rten)?);

@@ -14,6 +14,8 @@ mod import;
 mod judge;
 mod models;
 mod progress;
+mod provider;
+mod runtime;
 mod sample;
 mod serve;
 mod shipped;
@@ -54,7 +56,9 @@ enum Command {
     Serve(serve::Args),
     /// Turn the published artefact of a generator into a weight file.
     Import(import::Args),
-    /// Tell which ONNX Runtime is in use, and what is missing.
+    /// Install the libraries of the engines.
+    Runtime(runtime::Args),
+    /// Tell which engines and libraries are there, and what is missing.
     Doctor(doctor::Args),
 }
 
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(args) => runtime::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
