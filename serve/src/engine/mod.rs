@@ -5,6 +5,7 @@
 mod cache;
 mod interface;
 mod missing;
+mod network;
 mod onnxruntime;
 mod profile;
 mod provider;
@@ -23,6 +24,7 @@ use crate::model::Model;
 use crate::runtime::{self, RuntimeSettings};
 
 pub(crate) use missing::{missing_library, remedy};
+pub use network::{Network, open_network};
 pub(crate) use onnxruntime::open_library;
 pub use onnxruntime::{Loaded, load as load_onnxruntime};
 pub use profile::batch_sizes;
@@ -35,8 +37,8 @@ pub trait Engine: Send {
     /// Which engine this is.
     fn info(&self) -> &EngineInfo;
 
-    /// Runs one batch; returns the images as `[batch, channels, height, width]` in row-major order, in the manifest's
-    /// `value_range`.
+    /// Runs one batch; returns the images as `[batch, channels, height, width]` in row-major order, black and
+    /// white as [`Manifest::output_range`](drifting_spec::Manifest::output_range) says.
     ///
     /// # Errors
     /// Inputs that do not fit the model, and whatever the engine reports.

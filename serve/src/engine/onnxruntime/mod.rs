@@ -1,15 +1,16 @@
 //! ONNX Runtime, loaded from a shared library at run time. The only module that names `ort`.
 
 mod library;
+mod network;
 mod options;
 mod recorded;
 mod session;
 
-use drifting_spec::{GeneratorConfig, Inputs, names};
+use drifting_spec::{GeneratorConfig, Inputs, Pixels, names};
 use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, TensorRef};
+use ort::value::{DynValue, Outlet, TensorRef};
 
-use super::interface::{check_inputs, check_interface, check_output, interface};
+use super::interface::{Output, check_inputs, check_interface, interface, numbers};
 use super::{Engine, EngineError, EngineInfo, EngineSettings};
 use crate::model::Model;
 use crate::runtime::Library;
@@ -17,6 +18,7 @@ use recorded::Recorded;
 
 pub(crate) use library::open_library;
 pub use library::{Loaded, load};
+pub(super) use network::OnnxRuntimeNetwork;
 
 const NAME: &str = "onnxruntime";
 
@@ -26,6 +28,7 @@ pub(super) struct OnnxRuntime {
     /// Batches at fixed places, where CUDA graphs are asked for.
     recorded: Option<Recorded>,
     config: GeneratorConfig,
+    output: Output,
     info: EngineInfo,
 }
 
@@ -51,7 +54,7 @@ impl OnnxRuntime {
             fallback: None,
         };
         let recorded = provider.cuda_graphs.then(|| Recorded::on_cuda(provider.device));
-        Ok(Self { session, recorded, config, info })
+        Ok(Self { session, recorded, config, output: Output::of(&model.manifest)?, info })
     }
 }
 
@@ -60,6 +63,14 @@ fn declared(input: &Outlet) -> (String, Vec<Option<usize>>) {
     let shape = input.dtype().tensor_shape();
     let dimensions = shape.map(|shape| shape.iter().skip(1).map(|&size| usize::try_from(size).ok()).collect());
     (input.name().to_owned(), dimensions.unwrap_or_default())
+}
+
+/// The numbers or levels of an output.
+fn image(value: &DynValue, pixels: Pixels) -> ort::Result<Vec<f32>> {
+    Ok(match pixels {
+        Pixels::Float => value.try_extract_tensor::<f32>()?.1.to_vec(),
+        Pixels::Uint8 => numbers(value.try_extract_tensor::<u8>()?.1),
+    })
 }
 
 impl Engine for OnnxRuntime {
@@ -72,8 +83,8 @@ impl Engine for OnnxRuntime {
         check_inputs(NAME, &self.config, inputs)?;
         let batch = inputs.batch();
         if let Some(recorded) = &mut self.recorded {
-            let image = recorded.run(&mut self.session, &self.config, inputs).map_err(failed)?;
-            check_output(&self.config, batch, image.len())?;
+            let image = recorded.run(&mut self.session, &self.config, &self.output, inputs).map_err(failed)?;
+            self.output.check(batch, image.len())?;
             return Ok(image);
         }
         let mut feed: Vec<(&str, SessionInputValue)> = Vec::new();
@@ -89,9 +100,9 @@ impl Engine for OnnxRuntime {
         }
         let outputs = self.session.run(feed).map_err(failed)?;
         let missing = || EngineError::Interface(format!("it has no output {:?}", names::IMAGE));
-        let (_, image) = outputs.get(names::IMAGE).ok_or_else(missing)?.try_extract_tensor::<f32>().map_err(failed)?;
-        check_output(&self.config, batch, image.len())?;
-        Ok(image.to_vec())
+        let image = image(outputs.get(names::IMAGE).ok_or_else(missing)?, self.output.pixels).map_err(failed)?;
+        self.output.check(batch, image.len())?;
+        Ok(image)
     }
 }
 

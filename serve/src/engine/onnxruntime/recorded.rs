@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use drifting_spec::{GeneratorConfig, Inputs, names};
+use drifting_spec::{GeneratorConfig, Inputs, Pixels, names};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 use ort::value::Tensor;
 
-use crate::engine::interface::interface;
+use crate::engine::interface::{Output, interface, numbers};
 
 /// ONNX Runtime's key for the graph that a run records or replays.
 const GRAPH_ID: &str = "gpu_graph_id";
@@ -28,8 +28,24 @@ struct Bound {
     binding: IoBinding,
     floats: BTreeMap<&'static str, Tensor<f32>>,
     integers: BTreeMap<&'static str, Tensor<i64>>,
-    output: Tensor<f32>,
+    output: Place,
     options: RunOptions<NoSelectedOutputs>,
+}
+
+/// Where the images of a batch lie.
+enum Place {
+    Floats(Tensor<f32>),
+    Levels(Tensor<u8>),
+}
+
+impl Place {
+    /// A copy on the host.
+    fn read(&self) -> ort::Result<Vec<f32>> {
+        Ok(match self {
+            Self::Floats(tensor) => tensor.to(AllocationDevice::CPU, 0)?.try_extract_tensor::<f32>()?.1.to_vec(),
+            Self::Levels(tensor) => numbers(tensor.to(AllocationDevice::CPU, 0)?.try_extract_tensor::<u8>()?.1),
+        })
+    }
 }
 
 impl Recorded {
@@ -50,22 +66,21 @@ impl Recorded {
         &mut self,
         session: &mut Session,
         config: &GeneratorConfig,
+        output: &Output,
         inputs: &Inputs,
     ) -> ort::Result<Vec<f32>> {
         let batch = inputs.batch();
         if !self.batches.contains_key(&batch) {
-            let bound = self.bind(session, config, batch)?;
+            let bound = self.bind(session, config, output, batch)?;
             self.batches.insert(batch, bound);
         }
         let Some(bound) = self.batches.get_mut(&batch) else { return Ok(Vec::new()) };
         bound.fill(inputs)?;
         drop(session.run_binding_with_options(&bound.binding, &bound.options)?);
-        let image = bound.output.to(AllocationDevice::CPU, 0)?;
-        let (_, image) = image.try_extract_tensor::<f32>()?;
-        Ok(image.to_vec())
+        bound.output.read()
     }
 
-    fn bind(&self, session: &Session, config: &GeneratorConfig, batch: usize) -> ort::Result<Bound> {
+    fn bind(&self, session: &Session, config: &GeneratorConfig, output: &Output, batch: usize) -> ort::Result<Bound> {
         let place = MemoryInfo::new(self.device.clone(), self.number, AllocatorType::Device, MemoryType::Default)?;
         let memory = Allocator::new(session, place)?;
         let mut binding = session.create_binding()?;
@@ -82,9 +97,18 @@ impl Recorded {
                 integers.insert(name, tensor);
             }
         }
-        let image = config.image;
-        let mut output = Tensor::<f32>::new(&memory, [batch, image.channels, image.height, image.width])?;
-        binding.bind_output(names::IMAGE, &mut output)?;
+        let output = match output.pixels {
+            Pixels::Float => {
+                let mut tensor = Tensor::<f32>::new(&memory, output.dims(batch))?;
+                binding.bind_output(names::IMAGE, &mut tensor)?;
+                Place::Floats(tensor)
+            }
+            Pixels::Uint8 => {
+                let mut tensor = Tensor::<u8>::new(&memory, output.dims(batch))?;
+                binding.bind_output(names::IMAGE, &mut tensor)?;
+                Place::Levels(tensor)
+            }
+        };
         let mut options = RunOptions::new()?;
         options.set(GRAPH_ID, batch.to_string())?;
         Ok(Bound { binding, floats, integers, output, options })

@@ -39,7 +39,7 @@ pub(super) fn open(loaded: &Loaded, model: &Model, settings: &EngineSettings) ->
 }
 
 /// All threads for one operator, and kernels whose result does not vary from run to run.
-fn general(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
+pub(super) fn general(builder: SessionBuilder, threads: usize) -> ort::Result<SessionBuilder> {
     let builder = builder.with_intra_threads(threads)?;
     Ok(builder.with_deterministic_compute(true)?.with_log_level(LogLevel::Warning)?)
 }

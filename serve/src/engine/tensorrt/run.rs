@@ -8,13 +8,13 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError};
-use drifting_spec::{GeneratorConfig, Inputs, names};
+use drifting_spec::{GeneratorConfig, Inputs, Pixels, names};
 use trtx::trtx_sys::Dims64;
 use trtx::{CudaEngine, ExecutionContext, Runtime};
 
 use super::library::{logger, reason};
 use super::{NAME, Plan};
-use crate::engine::interface::{check_inputs, check_output, interface};
+use crate::engine::interface::{Output, check_inputs, interface, numbers};
 use crate::engine::{Engine, EngineError, EngineInfo, EngineSettings};
 use crate::model::Model;
 
@@ -29,6 +29,7 @@ pub(super) struct TensorRt {
     stream: Arc<CudaStream>,
     batches: Vec<usize>,
     config: GeneratorConfig,
+    output: Output,
     info: EngineInfo,
 }
 
@@ -60,7 +61,8 @@ impl TensorRt {
             fallback: None,
         };
         let (config, batches) = (model.manifest.generator.clone(), plan.card.batches.clone());
-        Ok(Self { context, _engine: engine, _runtime: runtime, stream, batches, config, info })
+        let output = Output::of(&model.manifest)?;
+        Ok(Self { context, _engine: engine, _runtime: runtime, stream, batches, config, output, info })
     }
 
     /// Runs a batch whose lengths fit, with the profile of its size.
@@ -84,7 +86,20 @@ impl TensorRt {
                 _ => integers.push(self.bind(name, &inputs.class)?),
             }
         }
-        let mut image: CudaSlice<f32> = self.stream.alloc_zeros(batch * self.config.image.len())?;
+        let image = match self.output.pixels {
+            Pixels::Float => self.image(batch, queue)?,
+            Pixels::Uint8 => numbers(&self.image::<u8>(batch, queue)?),
+        };
+        drop((floats, integers));
+        Ok(image)
+    }
+
+    /// Computes a batch whose inputs are bound.
+    fn image<T>(&mut self, batch: usize, queue: *mut c_void) -> Result<Vec<T>, Failure>
+    where
+        T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits + Clone,
+    {
+        let mut image: CudaSlice<T> = self.stream.alloc_zeros(batch * self.output.shape.len())?;
         {
             let (address, _order) = image.device_ptr_mut(&self.stream);
             // SAFETY: the memory holds the whole output and outlives the work that is enqueued below.
@@ -94,7 +109,6 @@ impl TensorRt {
         unsafe { self.context.enqueue_v3(queue)? };
         let image = self.stream.clone_dtoh(&image)?;
         self.stream.synchronize()?;
-        drop((floats, integers));
         Ok(image)
     }
 
@@ -150,7 +164,7 @@ impl Engine for TensorRt {
             Failure::TensorRt(error) => failed(reason(&error)),
             Failure::Other(problem) => failed(problem),
         })?;
-        check_output(&self.config, batch, image.len())?;
+        self.output.check(batch, image.len())?;
         Ok(image)
     }
 }
