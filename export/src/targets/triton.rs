@@ -15,7 +15,7 @@ const CACHE: &str = "/var/cache/drifting";
 /// The settings of a model with this SHA-256.
 ///
 /// # Errors
-/// A manifest that cannot be written as JSON.
+/// A manifest that contradicts itself or cannot be written as JSON.
 pub(super) fn config(deployment: &Deployment, manifest: &Manifest, sha256: &str) -> Result<String> {
     let settings = &deployment.settings;
     let mut config = Message::default();
@@ -30,7 +30,8 @@ pub(super) fn config(deployment: &Deployment, manifest: &Manifest, sha256: &str)
     for port in &ports {
         config.message("input", |input| describe(input, port, fixed));
     }
-    config.message("output", |image| describe(image, &output(manifest), fixed));
+    let image = output(manifest)?;
+    config.message("output", |message| describe(message, &image, fixed));
     config.message("version_policy", |policy| policy.message("latest", |latest| latest.plain("num_versions", 1)));
     config.message("instance_group", |group| {
         group.plain("count", settings.instances);

@@ -8,6 +8,7 @@
 )]
 
 mod network;
+mod networks;
 mod python;
 mod settings;
 mod targets;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, GeneratorConfig};
+use crate::{ConfigError, DecoderConfig, GeneratorConfig, ImageShape, Pixels};
 
 /// The key of the manifest (JSON) in the ONNX file's `metadata_props`.
 pub const MANIFEST_KEY: &str = "drifting.manifest";
@@ -47,6 +47,16 @@ pub struct Provenance {
     pub tool_version: String,
 }
 
+/// The decoder behind the generator in a latent model's file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoder {
+    /// Architecture.
+    pub config: DecoderConfig,
+    /// SHA-256 of the decoder's weights file.
+    pub weights_sha256: String,
+}
+
 /// The description of an exported generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -56,12 +66,18 @@ pub struct Manifest {
     pub name: String,
     /// Architecture, and with it the shapes of all inputs.
     pub generator: GeneratorConfig,
+    /// The decoder behind it, if its latents become images in the same file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Decoder>,
     /// Names of the classes, as many as the generator has.
     pub classes: Vec<String>,
     /// Trained range of alpha.
     pub alpha: AlphaRange,
-    /// Output values that mean black and white.
+    /// Values of the last layer that mean black and white.
     pub value_range: [f32; 2],
+    /// What the output is made of.
+    #[serde(default, skip_serializing_if = "Pixels::is_float")]
+    pub pixels: Pixels,
     /// Origin of the weights.
     pub provenance: Provenance,
 }
@@ -92,7 +108,17 @@ impl Manifest {
     pub fn new(name: String, generator: GeneratorConfig, alpha: AlphaRange) -> Self {
         let classes = (0..generator.classes).map(|class| class.to_string()).collect();
         let provenance = Provenance::default();
-        Self { format: FORMAT, name, generator, classes, alpha, value_range: [-1.0, 1.0], provenance }
+        Self {
+            format: FORMAT,
+            name,
+            generator,
+            decoder: None,
+            classes,
+            alpha,
+            value_range: [-1.0, 1.0],
+            pixels: Pixels::Float,
+            provenance,
+        }
     }
 
     /// Reads and checks a manifest.
@@ -127,6 +153,7 @@ impl Manifest {
     /// Names the part that does not.
     pub fn validate(&self) -> Result<(), ManifestError> {
         self.generator.validate()?;
+        self.image()?;
         let (named, classes) = (self.classes.len(), self.generator.classes);
         if named != classes {
             return Err(ManifestError::Invalid(format!("{named} class names for {classes} classes")));
@@ -140,6 +167,24 @@ impl Manifest {
             return Err(ManifestError::Invalid(format!("value range {black}..{white}")));
         }
         Ok(())
+    }
+
+    /// The shape of the output: of the decoder's images, or of what the generator makes.
+    ///
+    /// # Errors
+    /// A decoder that does not read the generator's latents.
+    pub fn image(&self) -> Result<ImageShape, ConfigError> {
+        let latent = self.generator.image;
+        self.decoder.as_ref().map_or(Ok(latent), |decoder| decoder.config.image_shape(latent))
+    }
+
+    /// Output values that mean black and white.
+    #[must_use]
+    pub fn output_range(&self) -> [f32; 2] {
+        match self.pixels {
+            Pixels::Float => self.value_range,
+            Pixels::Uint8 => Pixels::LEVELS,
+        }
     }
 
     /// The class that `text` names: a number, or a name in any case.
@@ -178,6 +223,23 @@ mod tests {
     fn json_brings_it_back() {
         let manifest = manifest();
         assert_eq!(Manifest::parse(&manifest.to_json().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_output_is_the_decoders() {
+        let mut latent = manifest();
+        latent.generator.image.channels = 32;
+        let json = latent.to_json().unwrap();
+        assert!(!json.contains("decoder") && !json.contains("pixels"), "older files stay as they are: {json}");
+        assert_eq!(latent.image().unwrap(), latent.generator.image);
+        latent.decoder = Some(Decoder { config: DecoderConfig::Taef2, weights_sha256: String::new() });
+        latent.pixels = Pixels::Uint8;
+        assert_eq!(latent.image().unwrap(), ImageShape { channels: 3, height: 32, width: 32 });
+        assert_eq!((latent.output_range(), manifest().output_range()), ([0.0, 255.0], [-1.0, 1.0]));
+        assert_eq!(Manifest::parse(&latent.to_json().unwrap()).unwrap(), latent);
+        latent.generator.image.channels = 4;
+        let error = Manifest::parse(&latent.to_json().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("latents of 4 channels, the decoder reads 32"), "{error}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub fn bench(
     told: &mut dyn FnMut(&Progress),
 ) -> Result<BenchReport, BenchError> {
     check(&model.manifest, settings)?;
-    let flops = 2.0 * model.manifest.generator.macs() as f64;
+    let flops = 2.0 * model.manifest.macs() as f64;
     let all = settings.batches.len() * settings.threads.len();
     let (mut peaks, mut points, mut info) = (Vec::new(), Vec::new(), None);
     for &threads in &settings.threads {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use drifting_spec::KlDecoder;
 use serde::Deserialize;
 
 use crate::weights::read_bytes;
@@ -113,6 +114,22 @@ impl AutoencoderKlConfig {
         let config: Self = serde_json::from_slice(&bytes).map_err(|error| file(error.to_string()))?;
         config.check().map_err(file)?;
         Ok(config)
+    }
+
+    /// The decoding half.
+    #[must_use]
+    pub fn decoder(&self) -> KlDecoder {
+        KlDecoder {
+            image_channels: self.out_channels,
+            latent_channels: self.latent_channels,
+            widths: self.block_out_channels.clone(),
+            blocks: self.layers_per_block + 1,
+            groups: self.norm_num_groups,
+            scale: self.scaling_factor,
+            shift: self.shift_factor.unwrap_or(0.0),
+            post_quant_conv: self.use_post_quant_conv,
+            attention: self.mid_block_add_attention,
+        }
     }
 
     /// Says what does not fit.
