@@ -12,3 +12,5 @@ mod client;
 mod engines;
 mod fixture;
 mod socket;
+#[cfg(feature = "tensorrt")]
+mod tensorrt;
