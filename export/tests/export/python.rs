@@ -1,11 +1,15 @@
 //! Python's own checker and ONNX Runtime as second opinion.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drifting_export::{ExportSettings, model, reference};
+use candle_core::Tensor;
+use drifting_export::{ExportSettings, Network, model, network_reference, reference};
 use drifting_models::weights;
+use drifting_spec::Pixels;
 
+use crate::networks::{decoders, encoders, image_models, network_bytes};
 use crate::settings::{generator, manifest, settings};
 
 const PYTHON: &str = "export/tests/python";
@@ -24,7 +28,7 @@ pub(crate) fn offline() -> bool {
 }
 
 /// Starts a script of `export/tests/python` in an environment with the packages of `requirements`.
-pub(crate) fn script(name: &str, requirements: &str) -> Command {
+pub(crate) fn command(name: &str, requirements: &str) -> Command {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
     let folder = match requirements.strip_suffix(".txt") {
         None | Some("requirements") => target.join("python"),
@@ -47,6 +51,18 @@ pub(crate) fn script(name: &str, requirements: &str) -> Command {
     command
 }
 
+/// What a script says about these files; an error with it all if it finds a fault.
+pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<String, String> {
+    let check = command(script, "requirements.txt").args(files.iter().map(AsRef::as_ref)).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    if check.status.success() { Ok(said) } else { Err(format!("{said}\n{}", String::from_utf8_lossy(&check.stderr))) }
+}
+
+/// As [`try_run`]; no fault may be found.
+pub(crate) fn run<P: AsRef<Path>>(script: &str, files: &[P]) -> String {
+    try_run(script, files).unwrap_or_else(|said| panic!("{said}"))
+}
+
 #[test]
 fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images() {
     if offline() {
@@ -54,20 +70,31 @@ fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images()
     }
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
+    let mut add = |name: String, bytes: &[u8], expected: BTreeMap<String, Tensor>| {
+        let [onnx, reference] = ["onnx", "safetensors"].map(|kind| folder.path().join(format!("{name}.{kind}")));
+        weights::write_bytes(&onnx, bytes).unwrap();
+        weights::write(&reference, &expected, &Default::default()).unwrap();
+        files.extend([onnx, reference]);
+    };
+    let export = ExportSettings::default();
     for (name, config) in settings() {
         let (generator, manifest) = (generator(config.clone()), manifest(config));
-        let onnx = folder.path().join(format!("{name}.onnx"));
-        weights::write_bytes(
-            &onnx,
-            &model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap(),
-        )
-        .unwrap();
-        let expected = folder.path().join(format!("{name}.safetensors"));
-        weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
-        files.extend([onnx, expected]);
+        let bytes = model(&manifest, &generator.params().tensors(), &export).unwrap();
+        add(name.to_owned(), &bytes, reference(&generator, &manifest).unwrap());
     }
-    let check = script("check_onnx.py", "requirements.txt").args(&files).output().unwrap();
-    let said = String::from_utf8_lossy(&check.stdout);
-    assert!(check.status.success(), "{said}\n{}", String::from_utf8_lossy(&check.stderr));
-    assert_eq!(said.lines().count(), settings().len(), "{said}");
+    image_models(&mut |name, network, manifest| {
+        let bytes = model(&manifest, &network.tensors(), &export).unwrap();
+        add(name, &bytes, reference(network, &manifest).unwrap());
+    });
+    for (name, decoder, latent) in decoders() {
+        let network = Network::Decoder { decoder: &decoder, latent, pixels: Pixels::Float };
+        add(name.to_owned(), &network_bytes(network), network_reference(network).unwrap());
+    }
+    for (name, mae) in encoders() {
+        let network = Network::Encoder(&mae);
+        add(name.to_owned(), &network_bytes(network), network_reference(network).unwrap());
+    }
+    let models = files.len() / 2;
+    let said = run("check_onnx.py", &files);
+    assert_eq!(said.lines().count(), models, "{said}");
 }

@@ -3,7 +3,7 @@
 use drifting_export::{ExportSettings, model, reference};
 use drifting_models::weights;
 
-use crate::python::{offline, script};
+use crate::python::{command, offline};
 use crate::settings::{file_name, generator, manifest, settings};
 
 /// `export/tests/python/check_versions.py` without versions named runs all those in between.
@@ -22,7 +22,7 @@ fn every_setting_runs_in_the_oldest_and_the_newest_onnxruntime() {
         let expected = folder.path().join(format!("{name}.reference.safetensors"));
         weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
     }
-    let mut check = script("check_versions.py", "requirements.txt");
+    let mut check = command("check_versions.py", "requirements.txt");
     let check = check.arg(folder.path()).args(["--versions", VERSIONS]).output().unwrap();
     let said = String::from_utf8_lossy(&check.stdout);
     assert!(check.status.success(), "{said}\n{}", String::from_utf8_lossy(&check.stderr));

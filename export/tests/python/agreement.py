@@ -1,12 +1,12 @@
-"""An exported model's image in onnxruntime, held against candle's. Needs numpy and any onnxruntime."""
+"""A model's outputs in onnxruntime, held against candle's. Needs numpy and any onnxruntime."""
 
 import json
 
 import numpy as np
 import onnxruntime
 
-TOLERANCE = 1e-4
-DTYPES = {"F32": np.float32, "I64": np.int64}
+TOLERANCE = 2e-5
+DTYPES = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
 
 
 def read_safetensors(path):
