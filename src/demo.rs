@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use drifting_export::ExportSettings;
 use drifting_models::weights::write_bytes;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let model_path = args.out.join("model.onnx");
     println!("2/4 exporting {} and verifying it", model_path.display());
     let model = crate::models::open(&args.out, None)?;
-    export::print(&model_path, &export::write(&model, &model_path, args.engine)?);
+    export::print(&model_path, &export::write(&model, &model_path, &ExportSettings::default(), args.engine)?);
 
     println!("3/4 measuring the quality");
     let reference = judge::reference(&config, &data, &args.out.join("judge.safetensors"))?;
@@ -78,7 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     serve::serve(&ServeSettings {
         model: model_path,
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port),
-        engine: EngineSettings { choice: args.engine, threads: None, runtime: RuntimeSettings::from_env() },
+        engine: EngineSettings {
+            choice: args.engine,
+            runtime: RuntimeSettings::from_env(),
+            ..EngineSettings::default()
+        },
         limits: Limits::default(),
         shutdown_deadline: Duration::from_secs(10),
     })?;

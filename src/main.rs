@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
 mod ablate;
+mod bench;
 mod build;
 mod data;
 mod demo;
@@ -14,9 +15,12 @@ mod import;
 mod judge;
 mod models;
 mod progress;
+mod provider;
+mod runtime;
 mod sample;
 mod serve;
 mod shipped;
+mod target;
 mod train;
 
 use std::process::ExitCode;
@@ -52,9 +56,13 @@ enum Command {
     Export(export::Args),
     /// Serve an exported model over HTTP.
     Serve(serve::Args),
+    /// Measure how fast an exported model is on this machine.
+    Bench(bench::Args),
     /// Turn the published artefact of a generator into a weight file.
     Import(import::Args),
-    /// Tell which ONNX Runtime is in use, and what is missing.
+    /// Install the libraries of the engines.
+    Runtime(runtime::Args),
+    /// Tell which engines and libraries are there, and what is missing.
     Doctor(doctor::Args),
 }
 
@@ -68,14 +76,27 @@ fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(args) => runtime::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, without those that it already tells.
+fn message(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }

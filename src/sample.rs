@@ -67,8 +67,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("-n {} for {} classes: between 1 and {MOST} images can be made", args.n, classes.len());
     }
     let decoder = decoder(args)?;
+    let exported = is_exported(&args.model);
+    let range = if exported { manifest.output_range() } else { manifest.value_range };
     let mut shape = manifest.generator.image;
-    if decoder.is_none() && !is_exported(&args.model) && !matches!(shape.channels, 1 | 3) {
+    if decoder.is_none() && !exported && !matches!(shape.channels, 1 | 3) {
         let model = args.model.display();
         bail!(
             "{model} makes latents of {} channels: --decoder names the autoencoder that makes pictures of them",
@@ -83,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             inputs.push_seeded(&manifest.generator, args.seed, index as u64, class, alpha);
             let (numbers, of_image) = source.generate(&inputs, decoder.as_deref())?;
             shape = of_image;
-            images.push(pixels::to_bytes(manifest.value_range, &numbers, shape)?);
+            images.push(pixels::to_bytes(range, &numbers, shape)?);
         }
     }
     let (sheet, bytes) = pixels::sheet(&images, shape, args.n)?;
@@ -150,8 +152,16 @@ impl Source {
     fn generate(&mut self, inputs: &Inputs, decoder: Option<&dyn Autoencoder>) -> Result<(Vec<f32>, ImageShape)> {
         let shape = self.manifest().generator.image;
         match self {
-            Self::Weights(_, generator) => Ok(pictures(&generator.run(inputs)?, shape, decoder)?),
-            Self::Exported(_, engine) => Ok((engine.run(inputs)?, shape)),
+            Self::Weights(_, generator) => {
+                let (numbers, shape) = pictures(&generator.run(inputs)?, shape, decoder)?;
+                engine::check_finite(&numbers)?;
+                Ok((numbers, shape))
+            }
+            Self::Exported(manifest, engine) => {
+                let numbers = engine.run(inputs)?;
+                engine::check_finite(&numbers)?;
+                Ok((numbers, manifest.image()?))
+            }
         }
     }
 }

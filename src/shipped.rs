@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use drifting_export::ExportSettings;
 use drifting_models::weights::write_bytes;
 use drifting_serve::engine::EngineChoice;
 use drifting_serve::runtime::RuntimeSettings;
@@ -55,7 +56,7 @@ impl Shipped {
         let path = folder.join(name);
         if !path.is_file() {
             eprintln!("exporting {} for its first use", self.name());
-            export::print(&path, &export::write(&model, &path, engine)?);
+            export::print(&path, &export::write(&model, &path, &ExportSettings::default(), engine)?);
         }
         Ok(path)
     }

@@ -44,6 +44,14 @@ pub enum Error {
         /// The shape it has.
         found: Vec<usize>,
     },
+    /// A parameter holds integers.
+    #[error("weights: tensor {name} holds {found:?} numbers, expected floating point")]
+    DType {
+        /// Parameter name.
+        name: String,
+        /// The type that it has.
+        found: candle_core::DType,
+    },
     /// A parameter holds a number that is not finite.
     #[error("weights: tensor {name} holds NaN or infinite numbers")]
     NotFinite {
@@ -64,6 +72,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// A published artefact cannot be fetched.
+    #[error("{place}: {problem}")]
+    Hub {
+        /// Repository and hub.
+        place: String,
+        /// What is wrong and what can be done.
         problem: String,
     },
     /// An input does not fit the network.

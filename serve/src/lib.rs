@@ -5,6 +5,7 @@
 //! [`router`] on a socket; tests drive it without one.
 
 mod api;
+pub mod bench;
 mod doctor;
 pub mod engine;
 mod model;
@@ -18,7 +19,7 @@ mod warmup;
 mod worker;
 
 pub use api::router;
-pub use doctor::{Report, doctor};
+pub use doctor::{KitReport, LibraryReport, Report, doctor};
 pub use model::{Model, ModelError, ModelProblem, OnnxError};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, Service, ServiceError};

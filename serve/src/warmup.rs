@@ -2,7 +2,7 @@
 
 use drifting_spec::{Inputs, Manifest};
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{self, Engine, EngineError};
 use crate::service::Limits;
 
 /// Powers of two up to `limits.max_batch`, 1 among them, that the engine runs and, if `limits.exact`, in which every
@@ -13,7 +13,7 @@ use crate::service::Limits;
 /// several rows, so a transformer usually runs one image at a time.
 ///
 /// # Errors
-/// The engine cannot run a single image.
+/// The engine cannot run a single image, or its numbers are not finite.
 pub(crate) fn batch_sizes(
     engine: &mut dyn Engine,
     manifest: &Manifest,
@@ -21,8 +21,7 @@ pub(crate) fn batch_sizes(
 ) -> Result<Vec<usize>, EngineError> {
     let alone = [run(engine, manifest, &[0])?, run(engine, manifest, &[1])?];
     let mut sizes = vec![1];
-    let powers = std::iter::successors(Some(2), |size: &usize| size.checked_mul(2));
-    for size in powers.take_while(|&size| size <= limits.max_batch) {
+    for size in engine::batch_sizes(limits.max_batch).into_iter().skip(1) {
         let images: Vec<u64> = (0..size as u64).map(|number| number % 2).collect();
         match run(engine, manifest, &images) {
             Ok(together) if !limits.exact || same_bits(&together, &alone) => sizes.push(size),
@@ -43,7 +42,9 @@ fn run(engine: &mut dyn Engine, manifest: &Manifest, indices: &[u64]) -> Result<
         };
         inputs.push_seeded(&manifest.generator, 0, index, class, alpha);
     }
-    engine.run(&inputs)
+    let images = engine.run(&inputs)?;
+    engine::check_finite(&images)?;
+    Ok(images)
 }
 
 fn same_bits(together: &[f32], alone: &[Vec<f32>; 2]) -> bool {

@@ -9,6 +9,9 @@ use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, Tensor
 /// What follows the name of a parameter that is stored with rows and columns exchanged.
 pub const TRANSPOSED: &str = ".transposed";
 
+/// What follows the name of a kernel that is stored with its channels first.
+pub const CHANNELS_FIRST: &str = ".channels_first";
+
 /// How a parameter is stored in the graph. Its numbers are never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -18,6 +21,11 @@ pub enum Layout {
     Transposed,
     /// All dimensions but the last become one: `[tables, codes, width]` as `[tables * codes, width]`.
     Rows,
+    /// A kernel `[height, width, in, out]` as `[out, in, height, width]`, ready for Conv; its name gets the ending
+    /// [`CHANNELS_FIRST`].
+    ChannelsFirst,
+    /// A number for each channel as `[groups, channels / groups, 1]`.
+    Groups(usize),
 }
 
 /// A graph under construction.
@@ -59,32 +67,38 @@ impl Builder {
         value
     }
 
-    /// Ends the building: `value` becomes the output `name`.
+    /// Ends the building: the values become the outputs of these names.
     ///
     /// # Errors
-    /// A value that no node makes, or a parameter that no node uses.
-    pub fn finish(self, name: &str, value: &Value) -> Result<Graph> {
-        let output = self.info(&Value { name: name.into(), ..value.clone() });
+    /// A value that no node makes or that is named twice, or a parameter that no node uses.
+    pub fn finish(self, outputs: &[(&str, &Value)]) -> Result<Graph> {
+        let infos: Vec<_> = outputs
+            .iter()
+            .map(|(name, value)| self.info(&Value { name: (*name).into(), ..(*value).clone() }))
+            .collect();
         let State { mut graph, parameters, .. } = self.state.into_inner();
         if let Some(unused) = parameters.keys().next() {
             let problem = "this weight belongs to no part of the network; do weights and configuration match?";
             return Err(GraphError::new(unused, problem));
         }
-        let mut made = false;
+        let renamed: BTreeMap<&str, &str> = outputs.iter().map(|(name, value)| (value.name(), *name)).collect();
+        if let Some((_, value)) = outputs.iter().find(|(name, value)| renamed.get(value.name()) != Some(name)) {
+            return Err(GraphError::new(&value.name, "cannot be two outputs"));
+        }
+        let mut made = BTreeSet::new();
         for node in &mut graph.node {
-            for place in node.output.iter_mut().filter(|place| **place == value.name) {
-                made = true;
-                *place = name.into();
-            }
-            for place in node.input.iter_mut().filter(|place| **place == value.name) {
-                *place = name.into();
+            made.extend(node.output.iter().filter(|place| renamed.contains_key(place.as_str())).cloned());
+            for place in node.output.iter_mut().chain(&mut node.input) {
+                if let Some(name) = renamed.get(place.as_str()) {
+                    *place = (*name).to_owned();
+                }
             }
         }
-        if !made {
+        if let Some((_, value)) = outputs.iter().find(|(_, value)| !made.contains(value.name())) {
             return Err(GraphError::new(&value.name, "cannot be the output, since no node makes it"));
         }
-        graph.value_info.retain(|info| info.name != value.name);
-        graph.output.push(output);
+        graph.value_info.retain(|info| !renamed.contains_key(info.name.as_str()));
+        graph.output.extend(infos);
         Ok(Graph(graph))
     }
 
@@ -137,6 +151,11 @@ impl Scope<'_> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// An error of this part.
+    pub(crate) fn error(&self, problem: impl Into<String>) -> GraphError {
+        GraphError::new(&self.path, problem)
+    }
+
     /// The parameter `name` of shape `dims`, stored in `layout`. Each parameter is taken once.
     ///
     /// # Errors
@@ -158,6 +177,17 @@ impl Scope<'_> {
             Layout::Rows => {
                 let width = dims.last().copied().unwrap_or(1);
                 data.dims = vec![dims.iter().rev().skip(1).product(), width];
+            }
+            Layout::ChannelsFirst => {
+                data = data.channels_first();
+                name.push_str(CHANNELS_FIRST);
+            }
+            Layout::Groups(groups) => {
+                let channels: usize = dims.iter().product();
+                if groups == 0 || !channels.is_multiple_of(groups) {
+                    return Err(GraphError::new(name, format!("{channels} channels cannot make {groups} groups")));
+                }
+                data.dims = vec![groups, channels / groups, 1];
             }
         }
         Ok(self.builder.initializer(name, data))
@@ -185,6 +215,20 @@ impl Scope<'_> {
     pub fn integers(&self, values: &[i64]) -> Value {
         let text: Vec<_> = values.iter().map(ToString::to_string).collect();
         self.constant(&format!("constant.{}", text.join(",")), Data::integers(values))
+    }
+
+    /// An input that a node does not have.
+    pub(super) fn absent(&self) -> Value {
+        Value { name: String::new(), dtype: DType::F32, shape: Shape::fixed(&[]) }
+    }
+
+    /// The value with another element type, which the node that makes it says too.
+    pub(super) fn retyped(&self, value: Value, dtype: DType) -> Value {
+        let value = Value { dtype, ..value };
+        let info = self.builder.info(&value);
+        let infos = &mut self.builder.state.borrow_mut().graph.value_info;
+        infos.iter_mut().filter(|old| old.name == info.name).for_each(|old| *old = info.clone());
+        value
     }
 
     /// Adds a node with one result.
@@ -266,7 +310,7 @@ mod tests {
         assert_eq!(wrong, "graph: a.weight: this weight is missing (expected shape [2])");
         let x = builder.input("x", DType::F32, Shape::batched(&[2]));
         let y = a.sqrt(&x);
-        let unused = builder.finish("y", &y).unwrap_err().to_string();
+        let unused = builder.finish(&[("y", &y)]).unwrap_err().to_string();
         assert!(unused.starts_with("graph: a.bias: this weight belongs to no part of the network"), "{unused}");
     }
 
@@ -274,7 +318,7 @@ mod tests {
     fn an_input_cannot_be_the_output() {
         let builder = Builder::new("test", "batch", BTreeMap::new());
         let x = builder.input("x", DType::F32, Shape::batched(&[2]));
-        assert!(builder.finish("y", &x).unwrap_err().to_string().contains("no node makes it"));
+        assert!(builder.finish(&[("y", &x)]).unwrap_err().to_string().contains("no node makes it"));
     }
 
     #[test]

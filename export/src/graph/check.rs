@@ -7,21 +7,26 @@ use crate::proto::{self, DataType, DimValue, GraphProto, ModelProto, NodeProto, 
 
 /// The operators that every engine runs correctly, with the element types of their inputs.
 ///
-/// `T` is the type of the first input and of all outputs, `i` is a 64-bit integer; the last letter stands for any
-/// further inputs.
-const OPERATORS: [(&str, &str); 20] = [
+/// `T` is the type of the first input and of all outputs (but for Cast), `i` is a 64-bit integer, `f` a 32-bit float, `-`
+/// an input that must be left out; what follows `|` may be there.
+const OPERATORS: [(&str, &str); 26] = [
     ("Add", "TT"),
-    ("Clip", "TT"),
+    ("Cast", "T"),
+    ("Clip", "TT|T"),
     ("Concat", "TT"),
+    ("Conv", "TT|T"),
     ("Cos", "T"),
     ("Div", "TT"),
+    ("Floor", "T"),
     ("Gather", "Ti"),
     ("MatMul", "TT"),
     ("Mul", "TT"),
     ("Pow", "TT"),
     ("ReduceMean", "T"),
     ("ReduceSum", "Ti"),
+    ("Relu", "T"),
     ("Reshape", "Ti"),
+    ("Resize", "T-f"),
     ("Sigmoid", "T"),
     ("Sin", "T"),
     ("Slice", "Tiii"),
@@ -29,6 +34,7 @@ const OPERATORS: [(&str, &str); 20] = [
     ("Split", "Ti"),
     ("Sqrt", "T"),
     ("Sub", "TT"),
+    ("Tanh", "T"),
     ("Transpose", "T"),
 ];
 
@@ -119,22 +125,44 @@ fn node_type(node: &NodeProto, types: &BTreeMap<&str, DataType>) -> Result<DataT
     let Some((_, inputs)) = known else {
         return Err(error(format!("operator {}{} is not one that all engines run", node.domain, node.op_type)));
     };
-    let found = node.input.iter().map(|input| {
-        let dtype = types.get(input.as_str()).copied();
-        dtype.ok_or_else(|| error(format!("its input {input:?} is defined by nothing before it")))
-    });
-    let found: Vec<_> = found.collect::<Result<_>>()?;
-    let variadic = node.op_type == "Concat";
-    let Some(&first) = found.first().filter(|_| found.len() == inputs.len() || variadic) else {
-        return Err(error(format!("has {} inputs, expected {}", found.len(), inputs.len())));
-    };
-    for (i, dtype) in found.iter().enumerate() {
-        let expected = if inputs.as_bytes().get(i) == Some(&b'i') { DataType::Int64 } else { first };
-        if *dtype != expected {
-            return Err(error(format!("input {i} is {dtype:?}, expected {expected:?}")));
+    let (needed, optional) = inputs.split_once('|').unwrap_or((inputs, ""));
+    let letters: Vec<char> = needed.chars().chain(optional.chars()).collect();
+    let counts = needed.len()..=letters.len();
+    if !counts.contains(&node.input.len()) && node.op_type != "Concat" {
+        return Err(error(format!("has {} inputs, expected {}", node.input.len(), needed.len())));
+    }
+    let mut first = None;
+    for (i, input) in node.input.iter().enumerate() {
+        let letter = letters.get(i).copied().unwrap_or('T');
+        if letter == '-' {
+            if input.is_empty() {
+                continue;
+            }
+            return Err(error(format!("has input {i}, which must be left out")));
+        }
+        let found = types.get(input.as_str()).copied();
+        let found = found.ok_or_else(|| error(format!("its input {input:?} is defined by nothing before it")))?;
+        let expected = match letter {
+            'i' => DataType::Int64,
+            'f' => DataType::Float,
+            _ => *first.get_or_insert(found),
+        };
+        if found != expected {
+            return Err(error(format!("input {i} is {found:?}, expected {expected:?}")));
         }
     }
-    if node.output.is_empty() { Err(error("has no output".into())) } else { Ok(first) }
+    let Some(first) = first else { return Err(error("has no input".into())) };
+    if node.output.is_empty() {
+        return Err(error("has no output".into()));
+    }
+    if node.op_type == "Cast" { cast_type(node) } else { Ok(first) }
+}
+
+/// The type that a Cast makes.
+fn cast_type(node: &NodeProto) -> Result<DataType> {
+    let to = node.attribute.iter().find(|attribute| attribute.name == "to").and_then(|attribute| attribute.i);
+    let to = to.and_then(|to| DataType::try_from(i32::try_from(to).ok()?).ok());
+    to.ok_or_else(|| GraphError::new(&node.name, "does not say what type it makes"))
 }
 
 /// What the graph says about its values must agree with what the nodes make.
@@ -152,7 +180,7 @@ fn declared(graph: &GraphProto, types: &BTreeMap<&str, DataType>) -> Result<()> 
 }
 
 fn used(graph: &GraphProto, types: &BTreeMap<&str, DataType>) -> Result<()> {
-    let inputs = graph.node.iter().flat_map(|node| &node.input).map(String::as_str);
+    let inputs = graph.node.iter().flat_map(|node| &node.input).map(String::as_str).filter(|name| !name.is_empty());
     let used: BTreeSet<_> = inputs.chain(graph.output.iter().map(|output| output.name.as_str())).collect();
     match types.keys().find(|name| !used.contains(*name)) {
         Some(unused) => Err(GraphError::new(*unused, "is used by nothing")),
@@ -177,7 +205,7 @@ mod tests {
         let y = g.matmul(&x, &weight).unwrap();
         let y = g.add(&y, &g.gather(&table, &row).unwrap()).unwrap();
         let y = g.sigmoid(&y);
-        let bytes = builder.finish("y", &y).unwrap().encode(String::new(), Vec::new()).unwrap();
+        let bytes = builder.finish(&[("y", &y)]).unwrap().encode(String::new(), Vec::new()).unwrap();
         check(&bytes).unwrap();
         proto::decode(&bytes).unwrap()
     }

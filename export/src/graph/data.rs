@@ -49,6 +49,19 @@ impl Data {
         &self.bytes
     }
 
+    /// The kernel `[height, width, in, out]` as `[out, in, height, width]`; anything of another rank stays as it is.
+    #[must_use]
+    pub fn channels_first(self) -> Self {
+        let &[height, width, inner, out] = self.dims.as_slice() else { return self };
+        let (pixels, channels) = (height * width, inner * out);
+        let matrix = Self { dims: vec![pixels, channels], ..self }.transposed();
+        // Now [in, out] of squares.
+        let size = matrix.dtype.size() * pixels;
+        let square = |i: usize, o: usize| &matrix.bytes[(i * out + o) * size..][..size];
+        let bytes = (0..out).flat_map(|o| (0..inner).map(move |i| (i, o))).flat_map(|(i, o)| square(i, o)).copied();
+        Self { dtype: matrix.dtype, dims: vec![out, inner, height, width], bytes: bytes.collect() }
+    }
+
     /// The matrix with rows and columns exchanged; anything that is no matrix stays as it is.
     #[must_use]
     pub fn transposed(self) -> Self {
@@ -75,5 +88,26 @@ mod tests {
         assert_eq!(matrix.clone().transposed(), Data::floats(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]).unwrap());
         assert_eq!(matrix.clone().transposed().transposed(), matrix);
         assert_eq!(Data::floats(&[2, 2], &[1.0]), None);
+    }
+
+    #[test]
+    fn kernels_get_their_channels_to_the_front() {
+        // The number of a weight tells row, column, in and out.
+        let at = |[row, column, i, o]: [usize; 4]| (1000 * row + 100 * column + 10 * i + o) as f32;
+        let (rows, columns, inner, out) = (2, 3, 4, 5);
+        let mut values = Vec::new();
+        for n in 0..rows * columns * inner * out {
+            let (o, n) = (n % out, n / out);
+            let (i, n) = (n % inner, n / inner);
+            values.push(at([n / columns, n % columns, i, o]));
+        }
+        let moved = Data::floats(&[rows, columns, inner, out], &values).unwrap().channels_first();
+        let mut expected = Vec::new();
+        for n in 0..rows * columns * inner * out {
+            let (column, n) = (n % columns, n / columns);
+            let (row, n) = (n % rows, n / rows);
+            expected.push(at([row, column, n % inner, n / inner]));
+        }
+        assert_eq!(moved, Data::floats(&[out, inner, rows, columns], &expected).unwrap());
     }
 }

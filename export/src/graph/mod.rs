@@ -8,11 +8,12 @@ mod builder;
 mod check;
 mod data;
 mod file;
+mod image;
 mod layout;
 mod ops;
 mod value;
 
-pub use builder::{Builder, Layout, Scope, TRANSPOSED};
+pub use builder::{Builder, CHANNELS_FIRST, Layout, Scope, TRANSPOSED};
 pub use check::check;
 pub use data::Data;
 pub use file::Graph;

@@ -78,7 +78,7 @@ impl Scope<'_> {
         self.unary("Sin", x)
     }
 
-    fn unary(&self, op: &str, x: &Value) -> Value {
+    pub(super) fn unary(&self, op: &str, x: &Value) -> Value {
         self.node(op, &[x], Vec::new(), &x.shape)
     }
 

@@ -11,6 +11,8 @@ pub enum DType {
     F32,
     /// 64-bit integer: indices and shapes.
     I64,
+    /// 8-bit level of a pixel; only outputs are made of them.
+    U8,
 }
 
 impl DType {
@@ -20,6 +22,7 @@ impl DType {
         match self {
             Self::F32 => 4,
             Self::I64 => 8,
+            Self::U8 => 1,
         }
     }
 
@@ -27,6 +30,7 @@ impl DType {
         match self {
             Self::F32 => DataType::Float,
             Self::I64 => DataType::Int64,
+            Self::U8 => DataType::Uint8,
         }
     }
 }

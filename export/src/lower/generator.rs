@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, names};
+use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, Manifest, names};
 
 use super::attention::attention;
+use super::autoencoder::decode;
 use super::conditioning::conditioning;
 use super::layers::{linear, norm, silu};
+use super::pixels::pixels;
 use super::rotary::Rotary;
 use crate::graph::{Builder, DType, Data, Graph, Layout, Result, Scope, Shape, Value};
 
-/// The graph of a generator with the given parameters, named as in the network.
+/// The part of a latent model's file that holds the decoder.
+pub(crate) const DECODER: &str = "decoder";
+
+/// The graph of a generator with the given parameters, named as in the network, and of the decoder behind it, whose
+/// names follow [`DECODER`].
 ///
 /// # Errors
-/// A parameter that is missing, unknown or of another shape than `config` says.
-pub(crate) fn generator(config: &GeneratorConfig, parameters: BTreeMap<String, Data>) -> Result<Graph> {
+/// A parameter that is missing, unknown or of another shape than `manifest` says.
+pub(crate) fn generator(manifest: &Manifest, parameters: BTreeMap<String, Data>) -> Result<Graph> {
+    let config = &manifest.generator;
     let builder = Builder::new("generator", names::BATCH, parameters);
     let g = &builder.root();
     let ImageShape { channels, height, width } = config.image;
@@ -33,8 +40,12 @@ pub(crate) fn generator(config: &GeneratorConfig, parameters: BTreeMap<String, D
     if config.registers > 0 {
         x = g.skip(&x, 1, config.registers)?;
     }
-    let image = image(&g.part("final"), &x, &active, config)?;
-    builder.finish(names::IMAGE, &image)
+    let mut image = image(&g.part("final"), &x, &active, config)?;
+    if let Some(decoder) = &manifest.decoder {
+        image = decode(&g.part(DECODER), &image, &decoder.config)?;
+    }
+    let image = pixels(g, &image, manifest.pixels, manifest.value_range)?;
+    builder.finish(&[(names::IMAGE, &image)])
 }
 
 /// Patches as tokens `[batch, patches, hidden]`, row-major, the numbers of a patch in the order row, column, channel.

@@ -49,3 +49,40 @@ fn layer_norm(g: &Scope, x: &Value, gain: &Value, bias: &Value) -> Result<Value>
     let root = g.sqrt(&g.add(&variance, &g.scalar(NORM_EPSILON))?);
     g.add(&g.mul(&g.div(&centred, &root)?, gain)?, bias)
 }
+
+/// Convolution of `[batch, channels, height, width]` by the parameter `weight` `[out, channels, side, side]`; sides stay.
+pub(super) fn conv(g: &Scope, x: &Value, out: usize, side: usize) -> Result<Value> {
+    let weight = g.parameter("weight", &[out, channels(g, x)?, side, side], Layout::Same)?;
+    let bias = g.parameter("bias", &[out], Layout::Same)?;
+    g.conv(x, &weight, Some(&bias), 1)
+}
+
+/// As [`conv`], without bias.
+pub(super) fn conv_unbiased(g: &Scope, x: &Value, out: usize, side: usize) -> Result<Value> {
+    let weight = g.parameter("weight", &[out, channels(g, x)?, side, side], Layout::Same)?;
+    g.conv(x, &weight, None, 1)
+}
+
+/// Groups of neighbouring channels of `[batch, channels, height, width]`, each normalised over its channels and all
+/// pixels, times the parameter `weight` `[channels]`, plus `bias`.
+///
+/// `(x - mean) * (weight / root) + bias` with one factor for each channel: one pass over the image less than a division
+/// by the root, and no square that has to be told apart from a product.
+pub(super) fn group_norm(g: &Scope, x: &Value, groups: usize, epsilon: f32) -> Result<Value> {
+    let channels = channels(g, x)?;
+    let weight = g.parameter("weight", &[channels], Layout::Groups(groups))?;
+    let bias = g.parameter("bias", &[channels], Layout::Groups(groups))?;
+    let sides: Vec<usize> = [2, 3].into_iter().filter_map(|axis| x.shape().size(axis)).collect();
+    let grouped = g.reshape(x, &[groups, channels / groups, sides.iter().product()])?;
+    let centred = g.sub(&grouped, &g.mean_over(&grouped, &[2, 3])?)?;
+    let variance = g.mean_over(&g.mul(&centred, &centred)?, &[2, 3])?;
+    let root = g.sqrt(&g.add(&variance, &g.scalar(epsilon))?);
+    let normed = g.add(&g.mul(&centred, &g.div(&weight, &root)?)?, &bias)?;
+    let sizes: Vec<usize> = [channels].into_iter().chain(sides).collect();
+    g.reshape(&normed, &sizes)
+}
+
+/// Channels of an image.
+fn channels(g: &Scope, x: &Value) -> Result<usize> {
+    x.shape().size(1).filter(|_| x.shape().rank() == 4).ok_or_else(|| g.error(format!("{} is no image", x.shape())))
+}

@@ -75,7 +75,7 @@ pub(crate) struct NodeProto {
     pub(crate) domain: String,
 }
 
-/// A setting of an operator: an integer or a list of integers.
+/// A setting of an operator: an integer, a word or a list of integers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -83,6 +83,8 @@ pub(crate) struct AttributeProto {
     /// Present even if it is 0.
     #[prost(int64, optional, tag = "3")]
     pub(crate) i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(crate) s: Option<Vec<u8>>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(crate) ints: Vec<i64>,
     #[prost(enumeration = "AttributeType", tag = "20")]
@@ -95,6 +97,7 @@ pub(crate) struct AttributeProto {
 pub(crate) enum AttributeType {
     Undefined = 0,
     Int = 2,
+    String = 3,
     Ints = 7,
 }
 
@@ -117,6 +120,7 @@ pub(crate) struct TensorProto {
 pub(crate) enum DataType {
     Undefined = 0,
     Float = 1,
+    Uint8 = 2,
     Int64 = 7,
 }
 

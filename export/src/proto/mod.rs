@@ -59,6 +59,12 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: Some(value), ..Default::default() }
 }
 
+/// An attribute that is a word.
+pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
+    let s = Some(value.as_bytes().to_vec());
+    AttributeProto { name: name.into(), r#type: AttributeType::String.into(), s, ..Default::default() }
+}
+
 /// An attribute that is a list of integers.
 pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Ints.into(), ints: values.into(), ..Default::default() }
@@ -93,6 +99,7 @@ mod tests {
     #[test]
     fn an_attribute_of_zero_is_written() {
         assert_eq!(int("a", 0).encode_to_vec(), [0x0a, 1, b'a', 0x18, 0, 0xa0, 1, 2]);
+        assert_eq!(text("a", "b").encode_to_vec(), [0x0a, 1, b'a', 0x22, 1, b'b', 0xa0, 1, 3]);
     }
 
     #[test]

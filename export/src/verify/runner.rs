@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Inputs, names};
 
 use crate::BoxError;
@@ -14,7 +14,7 @@ pub trait Runner {
     /// Name and version, for people: `onnxruntime 1.31.1`.
     fn name(&self) -> &str;
 
-    /// The images of a batch, `[batch, channels, height, width]` in row-major order.
+    /// The images of a batch, `[batch, channels, height, width]` in row-major order: numbers, or levels as numbers.
     ///
     /// # Errors
     /// Whatever keeps the engine from running.
@@ -44,7 +44,7 @@ impl Runner for CandleOnnx {
         let values = tensors(inputs, &self.config)?;
         let outputs = self.model.run(values)?;
         let image = outputs.get(names::IMAGE).ok_or_else(|| format!("the model has no output {:?}", names::IMAGE))?;
-        Ok(image.flatten_all()?.to_vec1()?)
+        Ok(image.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::graph::{Data, TRANSPOSED};
+use crate::graph::{CHANNELS_FIRST, Data, TRANSPOSED};
 use crate::model::data;
 use crate::proto::{ModelProto, TensorProto};
 
@@ -19,12 +19,12 @@ pub(super) fn differences(model: &ModelProto, weights: &BTreeMap<String, Tensor>
     let mut differences = Vec::new();
     for (name, tensor) in weights {
         let expected = data(name, tensor)?;
-        let found = match stored.get(name.as_str()) {
-            Some(found) => Some((found.raw_data.as_slice(), expected)),
-            None => {
-                let found = stored.get(format!("{name}{TRANSPOSED}").as_str());
-                found.map(|found| (found.raw_data.as_slice(), expected.transposed()))
-            }
+        let under =
+            |ending: &str| stored.get(format!("{name}{ending}").as_str()).map(|found| found.raw_data.as_slice());
+        let found = match (under(""), under(TRANSPOSED), under(CHANNELS_FIRST)) {
+            (Some(found), _, _) => Some((found, expected)),
+            (None, Some(found), _) => Some((found, expected.transposed())),
+            (None, None, found) => found.map(|found| (found, expected.channels_first())),
         };
         match found {
             None => differences.push(format!("weights: {name} is not in the model")),

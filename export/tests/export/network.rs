@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use crate::settings::{generator, manifest, settings, tiny};
-use drifting_export::{BoxError, Error, REPORT_FILE, Report, Runner, export, model, reference, verify};
+use drifting_export::{
+    BoxError, CARD_FILE, Error, ExportSettings, REPORT_FILE, Report, Runner, SAMPLES_FILE, export, model, reference,
+    verify,
+};
 use drifting_models::Generator;
 use drifting_spec::{GeneratorConfig, Inputs, Norm};
 
@@ -11,7 +14,7 @@ use drifting_spec::{GeneratorConfig, Inputs, Norm};
 fn every_setting_gives_the_networks_images() {
     for (name, config) in settings() {
         let generator = generator(config.clone());
-        let bytes = model(&manifest(config), &generator.params().tensors()).unwrap();
+        let bytes = model(&manifest(config), &generator.params().tensors(), &ExportSettings::default()).unwrap();
         let report = verify(&bytes, &generator, &mut []).unwrap();
         assert!(report.passed(), "{name}: {:?}", report.failures);
         assert!(report.output.std > 0.01, "{name}: the image is nearly constant: {:?}", report.output);
@@ -44,15 +47,15 @@ fn every_setting_is_seen_in_the_image() {
 #[test]
 fn equal_arguments_give_equal_bytes_and_the_manifest_comes_back() {
     let (manifest, weights) = (manifest(tiny()), generator(tiny()).params().tensors());
-    let bytes = model(&manifest, &weights).unwrap();
-    assert_eq!(bytes, model(&manifest, &weights).unwrap());
+    let bytes = model(&manifest, &weights, &ExportSettings::default()).unwrap();
+    assert_eq!(bytes, model(&manifest, &weights, &ExportSettings::default()).unwrap());
     assert_eq!(drifting_export::manifest(&bytes).unwrap(), manifest);
 }
 
 #[test]
 fn weights_that_do_not_fit_are_named() {
     let (manifest, good) = (manifest(tiny()), generator(tiny()).params().tensors());
-    let problem = |weights| model(&manifest, &weights).unwrap_err().to_string();
+    let problem = |weights| model(&manifest, &weights, &ExportSettings::default()).unwrap_err().to_string();
     let mut less = good.clone();
     less.remove("blocks.1.attn.qkv.bias");
     assert!(problem(less).contains("blocks.1.attn.qkv.bias: this weight is missing (expected shape [144])"));
@@ -72,14 +75,14 @@ fn a_changed_weight_and_another_generator_are_found() {
     let (generator, manifest) = (generator(tiny()), manifest(tiny()));
     let mut weights = generator.params().tensors();
     weights.insert("final.out.bias".into(), (&weights["final.out.bias"] + 0.5).unwrap());
-    let report = verify(&model(&manifest, &weights).unwrap(), &generator, &mut []).unwrap();
+    let report = verify(&model(&manifest, &weights, &ExportSettings::default()).unwrap(), &generator, &mut []).unwrap();
     let failed = report.failures.join("\n");
     assert!(failed.contains("weights: final.out.bias has 12 other numbers in the model"), "{failed}");
     assert!(failed.contains("candle-onnx: batch of 2: largest difference from candle 5"), "{failed}");
 
     let layer = crate::settings::generator(GeneratorConfig { norm: Norm::Layer, ..tiny() });
-    let bytes = model(&manifest, &generator.params().tensors()).unwrap();
-    assert!(matches!(verify(&bytes, &layer, &mut []), Err(Error::OtherGenerator { .. })));
+    let bytes = model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap();
+    assert!(matches!(verify(&bytes, &layer, &mut []), Err(Error::OtherNetwork { .. })));
 }
 
 /// Answers as candle does, plus an error.
@@ -102,7 +105,7 @@ fn export_with(path: &Path, error: f32) -> drifting_export::Result<Report> {
         assert!(drifting_export::manifest(&std::fs::read(unverified)?).is_ok());
         Ok(vec![Box::new(Wrong(generator(tiny()), error)) as Box<dyn Runner>])
     };
-    export(path, &generator(tiny()), &manifest(tiny()), open)
+    export(path, &generator(tiny()), &manifest(tiny()), &ExportSettings::default(), open)
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn only_a_verified_model_takes_its_name() {
     assert!(files().is_empty(), "{:?}", files());
 
     let report = export_with(&path, 0.0).unwrap();
-    assert_eq!(files(), ["model.onnx", REPORT_FILE]);
+    assert_eq!(files(), [CARD_FILE, "model.onnx", SAMPLES_FILE, REPORT_FILE]);
     let written: Report = serde_json::from_slice(&std::fs::read(path.with_file_name(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
     assert_eq!(
@@ -131,7 +134,9 @@ fn only_a_verified_model_takes_its_name() {
         ["candle-onnx", "wrong 1.0"]
     );
 
-    let no_engine = export(&path, &generator(tiny()), &manifest(tiny()), |_| Err("libonnxruntime.so not found".into()));
+    let no_engine = export(&path, &generator(tiny()), &manifest(tiny()), &ExportSettings::default(), |_| {
+        Err("libonnxruntime.so not found".into())
+    });
     assert!(matches!(no_engine, Err(Error::Engine(_))));
-    assert_eq!(files(), ["model.onnx", REPORT_FILE], "an older export stays");
+    assert_eq!(files(), [CARD_FILE, "model.onnx", SAMPLES_FILE, REPORT_FILE], "an older export stays");
 }

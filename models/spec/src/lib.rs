@@ -3,17 +3,23 @@
 //! Plain data and the seeded random numbers behind it: no tensors, no threads, no I/O. A generator is described by a
 //! [`GeneratorConfig`], an exported file by its [`Manifest`], and the inputs of one forward pass by [`Inputs`].
 
+mod arithmetic;
+mod decoder;
 mod generator;
 mod inputs;
 mod mae;
 mod manifest;
+mod network;
 pub mod pixels;
 mod random;
 
+pub use decoder::{DecoderConfig, KlDecoder};
 pub use generator::{
     AlphaEmbedding, ConfigError, FinalLayer, GeneratorConfig, ImageShape, Norm, QkNorm, Rope, StyleTables,
 };
 pub use inputs::{Inputs, names};
 pub use mae::{MaeBlock, MaeConfig};
-pub use manifest::{ALPHA_DECIMALS, AlphaRange, MANIFEST_KEY, Manifest, ManifestError, Provenance};
+pub use manifest::{ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, Provenance, from_json};
+pub use network::{NETWORK_KEY, NetworkConfig, NetworkManifest};
+pub use pixels::Pixels;
 pub use random::Stream;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, GeneratorConfig};
+use crate::{ConfigError, DecoderConfig, GeneratorConfig, ImageShape, Pixels};
 
 /// The key of the manifest (JSON) in the ONNX file's `metadata_props`.
 pub const MANIFEST_KEY: &str = "drifting.manifest";
@@ -47,6 +47,16 @@ pub struct Provenance {
     pub tool_version: String,
 }
 
+/// The decoder behind the generator in a latent model's file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decoder {
+    /// Architecture.
+    pub config: DecoderConfig,
+    /// SHA-256 of the decoder's weights file.
+    pub weights_sha256: String,
+}
+
 /// The description of an exported generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -56,12 +66,18 @@ pub struct Manifest {
     pub name: String,
     /// Architecture, and with it the shapes of all inputs.
     pub generator: GeneratorConfig,
+    /// The decoder behind it, if its latents become images in the same file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Decoder>,
     /// Names of the classes, as many as the generator has.
     pub classes: Vec<String>,
     /// Trained range of alpha.
     pub alpha: AlphaRange,
-    /// Output values that mean black and white.
+    /// Values of the last layer that mean black and white.
     pub value_range: [f32; 2],
+    /// What the output is made of.
+    #[serde(default, skip_serializing_if = "Pixels::is_float")]
+    pub pixels: Pixels,
     /// Origin of the weights.
     pub provenance: Provenance,
 }
@@ -72,6 +88,9 @@ pub enum ManifestError {
     /// Not JSON, or not this layout.
     #[error("{MANIFEST_KEY}: {0}")]
     Json(#[from] serde_json::Error),
+    /// JSON that is no manifest.
+    #[error("{MANIFEST_KEY}: {0}")]
+    Layout(String),
     /// Written by another version.
     #[error("{MANIFEST_KEY}: layout {0} is not known to this version, which reads {FORMAT}; export the model again")]
     Format(u32),
@@ -89,7 +108,17 @@ impl Manifest {
     pub fn new(name: String, generator: GeneratorConfig, alpha: AlphaRange) -> Self {
         let classes = (0..generator.classes).map(|class| class.to_string()).collect();
         let provenance = Provenance::default();
-        Self { format: FORMAT, name, generator, classes, alpha, value_range: [-1.0, 1.0], provenance }
+        Self {
+            format: FORMAT,
+            name,
+            generator,
+            decoder: None,
+            classes,
+            alpha,
+            value_range: [-1.0, 1.0],
+            pixels: Pixels::Float,
+            provenance,
+        }
     }
 
     /// Reads and checks a manifest.
@@ -105,7 +134,7 @@ impl Manifest {
         if format != FORMAT {
             return Err(ManifestError::Format(format));
         }
-        let manifest: Self = serde_json::from_str(json)?;
+        let manifest: Self = from_json(json).map_err(ManifestError::Layout)?;
         manifest.validate()?;
         Ok(manifest)
     }
@@ -124,6 +153,7 @@ impl Manifest {
     /// Names the part that does not.
     pub fn validate(&self) -> Result<(), ManifestError> {
         self.generator.validate()?;
+        self.image()?;
         let (named, classes) = (self.classes.len(), self.generator.classes);
         if named != classes {
             return Err(ManifestError::Invalid(format!("{named} class names for {classes} classes")));
@@ -139,6 +169,24 @@ impl Manifest {
         Ok(())
     }
 
+    /// The shape of the output: of the decoder's images, or of what the generator makes.
+    ///
+    /// # Errors
+    /// A decoder that does not read the generator's latents.
+    pub fn image(&self) -> Result<ImageShape, ConfigError> {
+        let latent = self.generator.image;
+        self.decoder.as_ref().map_or(Ok(latent), |decoder| decoder.config.image_shape(latent))
+    }
+
+    /// Output values that mean black and white.
+    #[must_use]
+    pub fn output_range(&self) -> [f32; 2] {
+        match self.pixels {
+            Pixels::Float => self.value_range,
+            Pixels::Uint8 => Pixels::LEVELS,
+        }
+    }
+
     /// The class that `text` names: a number, or a name in any case.
     #[must_use]
     pub fn class(&self, text: &str) -> Option<usize> {
@@ -146,6 +194,18 @@ impl Manifest {
         let named = || self.classes.iter().position(|name| name.eq_ignore_ascii_case(text.trim()));
         number.or_else(named)
     }
+}
+
+/// Reads JSON; an error names the setting at fault: `generator.depth: invalid value ...`.
+///
+/// # Errors
+/// Text that is no such JSON.
+pub fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {
+    let deserializer = &mut serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(deserializer).map_err(|error| match error.path().to_string() {
+        path if path == "." => error.inner().to_string(),
+        path => format!("{path}: {}", error.inner()),
+    })
 }
 
 #[cfg(test)]
@@ -166,6 +226,23 @@ mod tests {
     }
 
     #[test]
+    fn the_output_is_the_decoders() {
+        let mut latent = manifest();
+        latent.generator.image.channels = 32;
+        let json = latent.to_json().unwrap();
+        assert!(!json.contains("decoder") && !json.contains("pixels"), "older files stay as they are: {json}");
+        assert_eq!(latent.image().unwrap(), latent.generator.image);
+        latent.decoder = Some(Decoder { config: DecoderConfig::Taef2, weights_sha256: String::new() });
+        latent.pixels = Pixels::Uint8;
+        assert_eq!(latent.image().unwrap(), ImageShape { channels: 3, height: 32, width: 32 });
+        assert_eq!((latent.output_range(), manifest().output_range()), ([0.0, 255.0], [-1.0, 1.0]));
+        assert_eq!(Manifest::parse(&latent.to_json().unwrap()).unwrap(), latent);
+        latent.generator.image.channels = 4;
+        let error = Manifest::parse(&latent.to_json().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("latents of 4 channels, the decoder reads 32"), "{error}");
+    }
+
+    #[test]
     fn another_layout_and_contradictions_are_refused() {
         let newer = Manifest { format: 9, ..manifest() }.to_json().unwrap();
         assert!(matches!(Manifest::parse(&newer), Err(ManifestError::Format(9))));
@@ -176,6 +253,9 @@ mod tests {
         empty.alpha.default = 9.0;
         assert!(Manifest::parse(&empty.to_json().unwrap()).is_err());
         assert!(Manifest::parse("{").is_err());
+        let negative = manifest().to_json().unwrap().replace("\"depth\":1", "\"depth\":-1");
+        let error = Manifest::parse(&negative).unwrap_err().to_string();
+        assert!(error.starts_with("drifting.manifest: generator.depth: invalid value: integer `-1`"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,51 @@
 //! From a generator's output to 8-bit pixels: the one conversion that the server, `drifting sample` and the sample
 //! grids of a training run share, so that the same seed gives the same picture everywhere.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
 use crate::ImageShape;
+
+/// What an exported file's image is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pixels {
+    /// Numbers as the last layer gives them, not clipped.
+    #[default]
+    Float,
+    /// Levels 0 to 255, as [`to_bytes`] makes them.
+    Uint8,
+}
+
+impl Pixels {
+    /// Black and white in levels.
+    pub const LEVELS: [f32; 2] = [0.0, 255.0];
+
+    const NAMES: [(&str, Self); 2] = [("float", Self::Float), ("uint8", Self::Uint8)];
+
+    /// Whether these are plain numbers.
+    #[must_use]
+    pub fn is_float(&self) -> bool {
+        *self == Self::Float
+    }
+}
+
+impl FromStr for Pixels {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, pixels)| *pixels).ok_or_else(|| format!("no pixels are called {name:?}: float and uint8 are"))
+    }
+}
+
+impl fmt::Display for Pixels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_float() { "float" } else { "uint8" })
+    }
+}
 
 /// Pixels between the images of a [`sheet`].
 pub const SHEET_GAP: usize = 2;
@@ -28,17 +72,24 @@ pub enum PixelError {
 /// Turns one planar image (`[channels, height, width]`) into interleaved bytes (`[height, width, channels]`).
 ///
 /// `value_range` names the values that mean black and white; what lies outside is clamped and the rest rounded to the
-/// nearest of 256 levels. A value that is no number becomes black.
+/// nearest of 256 levels, upwards from the middle between two. A value that is no number becomes black.
 ///
 /// # Errors
 /// Channels other than 1 and 3, and a slice that does not fit `shape`.
 pub fn to_bytes(value_range: [f32; 2], planar: &[f32], shape: ImageShape) -> Result<Vec<u8>, PixelError> {
     check(shape, planar.len())?;
-    let [black, white] = value_range;
-    let level = |value: f32| (((value - black) / (white - black)).clamp(0.0, 1.0) * 255.0).round() as u8;
+    let level = |value: f32| level(value_range, value) as u8;
     let plane = shape.height * shape.width;
     let pixel = |position: usize| (0..shape.channels).map(move |channel| level(planar[channel * plane + position]));
     Ok((0..plane).flat_map(pixel).collect())
+}
+
+/// The level of a value, a whole number from 0 to 255 or NaN: floor((value - black) / (white - black) * 255 + 1/2), the
+/// quotient clamped to 0..1. These are the operations that an exported graph with [`Pixels::Uint8`] has, one by one, so
+/// that both give the same bytes.
+#[must_use]
+pub fn level([black, white]: [f32; 2], value: f32) -> f32 {
+    (((value - black) / (white - black)).clamp(0.0, 1.0) * 255.0 + 0.5).floor()
 }
 
 /// Lays images of one shape (interleaved bytes, as [`to_bytes`] gives them) out row by row on a white sheet, `columns`
@@ -87,6 +138,15 @@ mod tests {
         let values = [-7.0, -1.0, 0.0, 0.999, 1.0, f32::INFINITY, f32::NAN];
         assert_eq!(to_bytes([-1.0, 1.0], &values, shape).unwrap(), [0, 0, 128, 255, 255, 255, 0]);
         assert_eq!(to_bytes([0.0, 255.0], &[0.4, 0.5, 1.6, 0.0, 0.0, 0.0, 254.0], shape).unwrap()[..3], [0, 1, 2]);
+    }
+
+    #[test]
+    fn levels_stay_what_they_are() {
+        let shape = ImageShape { width: 256, ..GREY };
+        let levels: Vec<f32> = (0..=255u8).map(f32::from).collect();
+        assert_eq!(to_bytes(Pixels::LEVELS, &levels, shape).unwrap(), (0..=255).collect::<Vec<u8>>());
+        assert_eq!("uint8".parse::<Pixels>().unwrap().to_string(), "uint8");
+        assert!("u8".parse::<Pixels>().unwrap_err().contains("float and uint8"));
     }
 
     #[test]

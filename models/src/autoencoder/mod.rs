@@ -1,5 +1,6 @@
 //! Autoencoders between images and the latents that a generator may be trained on instead (paper section 5.2).
 
+mod decoder;
 mod kl;
 mod taef2;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use drifting_spec::{ImageShape, Stream};
 
+pub use self::decoder::Decoder;
 pub use self::kl::{AutoencoderKl, AutoencoderKlConfig, Posterior};
 pub use self::taef2::Taef2;
 use crate::{Error, Result};

@@ -40,8 +40,8 @@ impl Taef2 {
     /// # Errors
     /// Tensors that are missing, left over, of another shape or not finite.
     pub fn new(encoder: Source, decoder: Source, device: &Device) -> Result<Self> {
-        let encoder = build(Builder::frozen(encoder, device), &encoder_plan())?;
-        let decoder = build(Builder::frozen(decoder, device), &decoder_plan())?;
+        let encoder = whole(Builder::frozen(encoder, device), &encoder_plan())?;
+        let decoder = whole(Builder::frozen(decoder, device), &decoder_plan())?;
         Ok(Self { encoder, decoder, sha256: String::new() })
     }
 
@@ -53,7 +53,7 @@ impl Taef2 {
         let half = |name: &str, plan: &[Plan]| {
             let path = folder.join(name);
             let file = weights::read(&path, device)?;
-            let layers = build(Builder::frozen(Source::Tensors(file.tensors), device), plan);
+            let layers = whole(Builder::frozen(Source::Tensors(file.tensors), device), plan);
             Ok::<_, Error>((layers.map_err(|error| error.of_file(&path))?, file.sha256))
         };
         let (encoder, encoder_hash) = half(ENCODER, &encoder_plan())?;
@@ -82,8 +82,7 @@ impl Autoencoder for Taef2 {
     }
 
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let y = channels_first(&run(&self.decoder, channels_last(latents)?)?)?;
-        Ok(y.affine(2.0, -1.0)?)
+        decode(&self.decoder, latents)
     }
 
     fn latent_shape(&self, image: ImageShape) -> Result<ImageShape> {
@@ -125,7 +124,27 @@ fn decoder_plan() -> Vec<Plan> {
     [&first[..], &middle, &up, &[Block; 3], &up, &[Block; 3], &up, &last].concat()
 }
 
-fn build(builder: Builder, plan: &[Plan]) -> Result<Vec<Layer>> {
+/// The layers of the decoder.
+///
+/// # Errors
+/// As [`Builder::param`].
+pub(super) fn decoder(builder: &Builder) -> Result<Vec<Layer>> {
+    build(builder, &decoder_plan())
+}
+
+/// The images of latents `[n, 32, h, w]` by the layers of [`decoder`].
+pub(super) fn decode(decoder: &[Layer], latents: &Tensor) -> Result<Tensor> {
+    let y = channels_first(&run(decoder, channels_last(latents)?)?)?;
+    Ok(y.affine(2.0, -1.0)?)
+}
+
+fn whole(builder: Builder, plan: &[Plan]) -> Result<Vec<Layer>> {
+    let layers = build(&builder, plan)?;
+    builder.finish()?;
+    Ok(layers)
+}
+
+fn build(builder: &Builder, plan: &[Plan]) -> Result<Vec<Layer>> {
     let layer = |(position, plan): (usize, &Plan)| {
         let builder = builder.part(&position.to_string());
         Ok(match *plan {
@@ -137,17 +156,16 @@ fn build(builder: Builder, plan: &[Plan]) -> Result<Vec<Layer>> {
             Plan::Upsample => Layer::Upsample,
         })
     };
-    let layers = plan.iter().enumerate().map(layer).collect::<Result<_>>()?;
-    builder.finish()?;
-    Ok(layers)
+    plan.iter().enumerate().map(layer).collect()
 }
 
 fn run(layers: &[Layer], x: Tensor) -> Result<Tensor> {
     layers.iter().try_fold(x, |x, layer| layer.forward(&x))
 }
 
+/// A layer of one of the halves.
 #[derive(Clone, Debug)]
-enum Layer {
+pub(super) enum Layer {
     Convolution(Convolution),
     Block(Box<Block>),
     Relu,
@@ -169,7 +187,7 @@ impl Layer {
 
 /// ReLU(convolutions(x) + x); a middle block adds a normalised branch to x before.
 #[derive(Clone, Debug)]
-struct Block {
+pub(super) struct Block {
     branch: Option<(Convolution, Affine, Convolution)>,
     convolutions: [Convolution; 3],
 }

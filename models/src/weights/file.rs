@@ -59,12 +59,24 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
+/// The bytes of a regular file: a device may have no end, and a pipe no beginning.
+///
+/// # Errors
+/// Names the file and the cause.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(Error::File { path: path.to_owned(), problem: "is no regular file".to_owned() });
+    }
+    fs::read(path).map_err(io)
+}
+
 /// Reads all tensors of a safetensors file.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let bytes = read_bytes(path)?;
     let file = |problem: String| Error::File { path: path.to_owned(), problem };
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| file(error.to_string()))?;
     let entry = header.metadata().as_ref().and_then(|entries| entries.get(HEADER_KEY));
@@ -83,6 +95,9 @@ pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let problem = |problem: String| Error::File { path: path.to_owned(), problem };
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(problem("is no regular file".to_owned()));
+    }
     let mut file = File::open(path).map_err(io)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;

@@ -1,12 +1,13 @@
-//! Weights: our safetensors files, the import of published artefacts, and the rule of the golden data.
+//! Weights: our safetensors files, published artefacts and their import, and the rule of the golden data.
 
 mod file;
+pub mod hub;
 mod import;
 mod mae;
 mod rule;
 
-pub(crate) use file::hex;
 pub use file::{WeightFile, read, read_metadata, write, write_bytes};
+pub(crate) use file::{hex, read_bytes};
 pub use import::{
     Imported, ImportedGenerator, ImportedMae, ImportedNetwork, import, import_generator, import_mae, mae_from_tree,
 };

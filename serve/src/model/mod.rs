@@ -1,14 +1,18 @@
 //! A model file: the bytes of an ONNX graph and the manifest that describes it.
 
+mod inspect;
 mod metadata;
+mod wire;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError};
 use sha2::{Digest, Sha256};
 
-pub use metadata::OnnxError;
+use inspect::External;
+pub use wire::OnnxError;
 
 /// An exported generator that was read from disk, not yet loaded into an engine.
 #[derive(Clone, Debug)]
@@ -45,6 +49,16 @@ pub enum ModelProblem {
         "the ONNX file carries no {MANIFEST_KEY}; only files that `drifting export RUN --out model.onnx` wrote can be served"
     )]
     NoManifest,
+    /// A part of it lies in another file that cannot be used.
+    #[error("tensor {tensor:?} lies in {location:?}: {problem}")]
+    External {
+        /// The tensor.
+        tensor: String,
+        /// The other file.
+        location: String,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
     /// Its manifest contradicts itself or is of another version.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -54,21 +68,59 @@ impl Model {
     /// Reads and checks the model file `path`.
     ///
     /// # Errors
-    /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, or carries no usable manifest.
+    /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, carries no usable manifest, holds tensors
+    /// that claim more than is there, or parts of it lie anywhere but in a file beside it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let read = || Self::from_bytes(fs::read(path)?);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let read = || Self::checked(read(path)?, Some(folder));
         read().map_err(|problem| ModelError { path: path.to_owned(), problem })
     }
 
-    /// Checks the bytes of a model file.
+    /// Checks the bytes of a model file that needs no other.
     ///
     /// # Errors
     /// As [`Model::open`], without the file's name.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelProblem> {
+        Self::checked(bytes, None)
+    }
+
+    fn checked(bytes: Vec<u8>, folder: Option<&Path>) -> Result<Self, ModelProblem> {
         let json = metadata::entry(&bytes, MANIFEST_KEY)?.ok_or(ModelProblem::NoManifest)?;
         let manifest = Manifest::parse(&json)?;
+        for external in inspect::inspect(&bytes)? {
+            let External { tensor, location, .. } = &external;
+            let (tensor, location) = (tensor.clone(), location.clone());
+            beside(&external, folder).map_err(|problem| ModelProblem::External { tensor, location, problem })?;
+        }
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { manifest, bytes, sha256 })
+    }
+}
+
+/// The bytes of a regular file: a device may have no end, and a pipe no beginning.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+    }
+    fs::read(path)
+}
+
+/// Checks that a tensor's numbers lie in a file of the model's own folder, and that they are there.
+fn beside(external: &External, folder: Option<&Path>) -> Result<(), String> {
+    let External { location, offset, length, .. } = external;
+    let Some(folder) = folder else {
+        return Err("only a model that was opened by its path has other files".to_owned());
+    };
+    // Whatever this machine takes for a separator: a model may come from another one.
+    if location.is_empty() || matches!(location.as_str(), "." | "..") || location.contains(['/', '\\', ':', '\0']) {
+        return Err("only a file beside the model can hold a part of it".to_owned());
+    }
+    let about = fs::metadata(folder.join(location)).map_err(|error| error.to_string())?;
+    let end = offset.checked_add(*length);
+    match end {
+        _ if !about.is_file() => Err("is no regular file".to_owned()),
+        Some(end) if end <= about.len() => Ok(()),
+        _ => Err(format!("{length} bytes from {offset} on are not in a file of {}", about.len())),
     }
 }
 
@@ -92,6 +144,28 @@ mod tests {
         assert!(message("image.onnx", Some(b"\x89PNG\r\n")).contains("drifting export"));
         assert!(message("foreign.onnx", Some(&[0x3a, 1, 0])).contains("drifting export"));
         assert!(message("short.onnx", Some(&[0x3a, 9, 0])).contains("cut short"));
+    }
+
+    #[test]
+    fn parts_lie_beside_the_model_or_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("model.onnx.data"), [0; 100]).unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        let problem = |location: &str, offset, length, folder| {
+            let external = External { tensor: "w".into(), location: location.into(), offset, length };
+            beside(&external, folder).err().unwrap_or_default()
+        };
+        let here = Some(folder.path());
+        assert_eq!(problem("model.onnx.data", 96, 4, here), "");
+        assert!(problem("model.onnx.data", 97, 4, here).contains("4 bytes from 97 on are not in a file of 100"));
+        assert!(problem("model.onnx.data", u64::MAX, 4, here).contains("are not in a file"));
+        assert!(problem("sub", 0, 0, here).contains("no regular file"));
+        assert!(problem("absent", 0, 0, here).contains("No such file"));
+        for elsewhere in ["../model.onnx.data", "/etc/passwd", "", "..", ".", "sub/x", "a\\b", "C:x"] {
+            assert!(problem(elsewhere, 0, 0, here).contains("only a file beside the model"), "{elsewhere}");
+        }
+        assert!(problem("model.onnx.data", 0, 4, None).contains("opened by its path"));
+        assert!(Model::open(folder.path()).unwrap_err().to_string().contains("no regular file"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use candle_core::{DType, Tensor};
 use drifting_spec::QkNorm;
 
-use super::AutoencoderKlConfig;
 use crate::Result;
 use crate::nn::frozen::{Affine, Convolution, Kernel};
 use crate::nn::{Builder, Init};
@@ -107,11 +106,10 @@ pub(super) struct Middle {
 }
 
 impl Middle {
-    pub(super) fn new(builder: &Builder, channels: usize, config: &AutoencoderKlConfig) -> Result<Self> {
-        let groups = config.norm_num_groups;
+    pub(super) fn new(builder: &Builder, channels: usize, groups: usize, attention: bool) -> Result<Self> {
         let block = |i| Residual::new(&builder.part("resnets").part(i), channels, channels, groups);
-        let attention = || SelfAttention::new(&builder.part("attentions").part("0"), channels, groups);
-        let attention = config.mid_block_add_attention.then(attention).transpose()?;
+        let attend = || SelfAttention::new(&builder.part("attentions").part("0"), channels, groups);
+        let attention = attention.then(attend).transpose()?;
         Ok(Self { first: block("0")?, attention, last: block("1")? })
     }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use drifting_spec::KlDecoder;
 use serde::Deserialize;
 
+use crate::weights::read_bytes;
 use crate::{Error, Result};
 
 /// The architecture of an `AutoencoderKL` as its `config.json` says it; missing entries take the library's defaults.
@@ -107,11 +109,27 @@ impl AutoencoderKlConfig {
     /// # Errors
     /// Names the file, and the entry that asks for what is not there.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let bytes = read_bytes(path)?;
         let file = |problem: String| Error::File { path: path.to_owned(), problem };
         let config: Self = serde_json::from_slice(&bytes).map_err(|error| file(error.to_string()))?;
         config.check().map_err(file)?;
         Ok(config)
+    }
+
+    /// The decoding half.
+    #[must_use]
+    pub fn decoder(&self) -> KlDecoder {
+        KlDecoder {
+            image_channels: self.out_channels,
+            latent_channels: self.latent_channels,
+            widths: self.block_out_channels.clone(),
+            blocks: self.layers_per_block + 1,
+            groups: self.norm_num_groups,
+            scale: self.scaling_factor,
+            shift: self.shift_factor.unwrap_or(0.0),
+            post_quant_conv: self.use_post_quant_conv,
+            attention: self.mid_block_add_attention,
+        }
     }
 
     /// Says what does not fit.

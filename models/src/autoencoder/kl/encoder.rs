@@ -42,7 +42,7 @@ impl Encoder {
         Ok(Self {
             first: Convolution::new(&part.part("conv_in"), Kernel::new(3, config.in_channels, outer))?,
             stages: (0..widths.len()).map(stage).collect::<Result<_>>()?,
-            middle: Middle::new(&part.part("mid_block"), inner, config)?,
+            middle: Middle::new(&part.part("mid_block"), inner, groups, config.mid_block_add_attention)?,
             norm: Norm::new(&part.part("conv_norm_out"), inner, groups)?,
             last: Convolution::new(&part.part("conv_out"), Kernel::new(3, inner, latent))?,
             quant: config.use_quant_conv.then(quant).transpose()?,

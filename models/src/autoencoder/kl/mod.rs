@@ -15,7 +15,7 @@ use candle_core::{Device, Tensor};
 use drifting_spec::{ImageShape, Stream};
 
 pub use self::config::AutoencoderKlConfig;
-use self::decoder::Decoder;
+pub(super) use self::decoder::Decoder;
 use self::encoder::Encoder;
 use super::{Autoencoder, Reduction};
 use crate::nn::frozen::{channels_first, channels_last};
@@ -78,7 +78,7 @@ impl AutoencoderKl {
 
     fn build(config: AutoencoderKlConfig, builder: Builder) -> Result<Self> {
         config.check().map_err(|problem| Error::Input { problem: format!("autoencoder: {problem}") })?;
-        let (encoder, decoder) = (Encoder::new(&builder, &config)?, Decoder::new(&builder, &config)?);
+        let (encoder, decoder) = (Encoder::new(&builder, &config)?, Decoder::new(&builder, &config.decoder())?);
         builder.finish()?;
         Ok(Self { config, encoder, decoder, sha256: String::new() })
     }
@@ -169,6 +169,13 @@ impl Autoencoder for AutoencoderKl {
     fn image_shape(&self, latent: ImageShape) -> Result<ImageShape> {
         self.reduction().image(latent)
     }
+}
+
+/// The tensors of the decoding half, under their current names.
+pub(super) fn decoder_tensors(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let own = |name: &String| name.starts_with("decoder.") || name.starts_with("post_quant_conv.");
+    let tensors = tensors.into_iter().map(|(name, tensor)| (current_name(&name), tensor));
+    tensors.filter(|(name, _)| own(name)).collect()
 }
 
 /// Files older than 2023 call the parts of the attention otherwise.
