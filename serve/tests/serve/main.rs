@@ -13,3 +13,5 @@ mod engines;
 mod fixture;
 mod hostile;
 mod socket;
+#[cfg(feature = "tensorrt")]
+mod tensorrt;
