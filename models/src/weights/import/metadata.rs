@@ -69,7 +69,7 @@ impl Metadata {
             return Err(format!("format is {format}, expected flax.msgpack"));
         }
         let config = match kind.as_str() {
-            "gen" => ModelConfig::parse(model_config).map(Config::Generator),
+            "gen" => ModelConfig::parse(&model_config).map(Config::Generator),
             "mae" => mae::config(model_config).map(Config::Mae),
             _ => return Err(format!("kind is {kind}; gen (a generator) and mae (a masked autoencoder) are known")),
         };
@@ -79,7 +79,7 @@ impl Metadata {
 }
 
 impl ModelConfig {
-    fn parse(model: Value) -> Result<GeneratorConfig, String> {
+    fn parse(model: &Value) -> Result<GeneratorConfig, String> {
         let model: Self = from_json(&model.to_string())?;
         let config = model.config()?;
         config.validate().map_err(|error| error.to_string())?;
