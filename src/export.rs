@@ -116,6 +116,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             bail!("--network makes a part of a model, --target a model: leave one of them out");
         }
         let part = match kind {
+            PartKind::Encoder if !args.network.pixels.is_float() => {
+                bail!("--pixels {} is for images, an encoder makes feature maps: leave it out", args.network.pixels)
+            }
             PartKind::Encoder => Part::encoder(&args.model)?,
             PartKind::Decoder => Part::decoder(&args.model, args.network.size.0, args.network.pixels)?,
         };
