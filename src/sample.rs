@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use drifting_models::weights::write_bytes;
 use drifting_serve::Model;
 use drifting_serve::engine::{self, EngineChoice, EngineSettings};
@@ -117,15 +117,14 @@ impl Source {
     fn generate(&mut self, inputs: &Inputs) -> Result<Vec<f32>> {
         match self {
             Self::Weights(_, generator) => {
-                let image = generator.run(inputs)?.flatten_all()?.to_vec1()?;
-                engine::check_finite(&image)?;
+                let image: Vec<f32> = generator.run(inputs)?.flatten_all()?.to_vec1()?;
+                ensure!(
+                    image.iter().all(|value| value.is_finite()),
+                    "the generator's image holds NaN or infinite numbers"
+                );
                 Ok(image)
             }
-            Self::Exported(_, engine) => {
-                let image = engine.run(inputs)?;
-                engine::check_finite(&image)?;
-                Ok(image)
-            }
+            Self::Exported(_, engine) => Ok(engine::run(engine.as_mut(), inputs)?),
         }
     }
 }
