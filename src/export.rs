@@ -10,17 +10,18 @@ use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_train::run::ModelFile;
 
-use crate::{engines, models};
+use crate::{engines, models, target};
 
 /// Write a generator as an ONNX file and verify it.
 ///
 /// The file carries its whole description, so that serving needs nothing else. It is compared with candle through ONNX
 /// Runtime, rten and candle-onnx; the result is written beside it as verify.json, and a model that fails is not written.
+/// A model card and a sheet of samples are written too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Run folder, or a weight file of a run or of `drifting import`.
     model: PathBuf,
-    /// The ONNX file to write.
+    /// The ONNX file to write, or the folder of --target.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Which moving average of a run, by its decay [default: the first].
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Engine to verify with: auto, onnxruntime, rten.
     #[arg(long, default_value_t)]
     engine: EngineChoice,
+    #[command(flatten)]
+    target: target::Args,
 }
 
 /// How the graph is written.
@@ -58,8 +61,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let settings = args.graph.settings();
     settings.validate()?;
     let model = models::open(&args.model, args.ema)?;
-    let report = write(&model, &args.out, &settings, args.engine)?;
-    print(&args.out, &report);
+    let deployment = args.target.plan(&args.out, &model.manifest, settings)?;
+    let out = match &deployment {
+        Some(deployment) => deployment.make_folder()?,
+        None => args.out.clone(),
+    };
+    let report = write(&model, &out, &settings, args.engine)?;
+    print(&out, &report);
+    if let Some(deployment) = deployment {
+        for file in deployment.write(&model.manifest, &report.model_sha256)? {
+            eprintln!("wrote {}", file.display());
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

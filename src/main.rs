@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
 mod ablate;
+mod bench;
 mod build;
 mod data;
 mod demo;
@@ -17,6 +18,7 @@ mod progress;
 mod sample;
 mod serve;
 mod shipped;
+mod target;
 mod train;
 
 use std::process::ExitCode;
@@ -52,6 +54,8 @@ enum Command {
     Export(export::Args),
     /// Serve an exported model over HTTP.
     Serve(serve::Args),
+    /// Measure how fast an exported model is on this machine.
+    Bench(bench::Args),
     /// Turn the published artefact of a generator into a weight file.
     Import(import::Args),
     /// Tell which ONNX Runtime is in use, and what is missing.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };

@@ -2,6 +2,7 @@
 
 use crate::graph::GraphError;
 use crate::settings::SettingsError;
+use crate::targets::DeploymentError;
 use crate::verify::Report;
 
 /// Result with this crate's [`Error`].
@@ -36,6 +37,12 @@ pub enum Error {
     /// The engines that should verify the model cannot be had.
     #[error("no engine to verify the export with: {0}")]
     Engine(BoxError),
+    /// The model cannot be deployed that way.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    /// The sample images cannot be laid out or encoded.
+    #[error("samples.png: {0}")]
+    Samples(String),
     /// The exported model does not do what the generator does.
     #[error("the export failed its verification: {}", .0.failures.join("; "))]
     Verification(Box<Report>),

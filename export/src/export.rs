@@ -7,12 +7,13 @@ use drifting_models::{Generator, weights};
 use drifting_spec::Manifest;
 
 use crate::verify::{Report, Runner, same_generator, verify};
-use crate::{BoxError, Error, ExportSettings, Result, model};
+use crate::{BoxError, Error, ExportSettings, Result, card, model};
 
 /// Name of the report beside the model.
 pub const REPORT_FILE: &str = "verify.json";
 
-/// Writes `generator` to `path` as an ONNX file that carries `manifest`, and the report of its verification beside it.
+/// Writes `generator` to `path` as an ONNX file that carries `manifest`, and the report of its verification,
+/// a model card and a sheet of samples beside it.
 ///
 /// The model is written under another name first; `open` gets that path and returns the engines to verify it with, in
 /// addition to candle-onnx. Only a model that passes takes the name `path`.
@@ -39,6 +40,7 @@ pub fn export(
         Ok(report) => {
             rename(&unverified, path).map_err(|source| drifting_models::Error::Io { path: path.to_owned(), source })?;
             report.write(&path.with_file_name(REPORT_FILE))?;
+            card::write(path, generator, manifest, &report)?;
             Ok(report)
         }
         Err(error) => {

@@ -66,6 +66,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A published artefact cannot be fetched.
+    #[error("{place}: {problem}")]
+    Hub {
+        /// Repository and hub.
+        place: String,
+        /// What is wrong and what can be done.
+        problem: String,
+    },
     /// An input does not fit the network.
     #[error("{problem}")]
     Input {

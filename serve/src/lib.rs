@@ -5,6 +5,7 @@
 //! [`router`] on a socket; tests drive it without one.
 
 mod api;
+pub mod bench;
 mod doctor;
 pub mod engine;
 mod model;

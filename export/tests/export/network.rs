@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use crate::settings::{generator, manifest, settings, tiny};
-use drifting_export::{BoxError, Error, ExportSettings, REPORT_FILE, Report, Runner, export, model, reference, verify};
+use drifting_export::{
+    BoxError, CARD_FILE, Error, ExportSettings, REPORT_FILE, Report, Runner, SAMPLES_FILE, export, model, reference,
+    verify,
+};
 use drifting_models::Generator;
 use drifting_spec::{GeneratorConfig, Inputs, Norm};
 
@@ -123,7 +126,7 @@ fn only_a_verified_model_takes_its_name() {
     assert!(files().is_empty(), "{:?}", files());
 
     let report = export_with(&path, 0.0).unwrap();
-    assert_eq!(files(), ["model.onnx", REPORT_FILE]);
+    assert_eq!(files(), [CARD_FILE, "model.onnx", SAMPLES_FILE, REPORT_FILE]);
     let written: Report = serde_json::from_slice(&std::fs::read(path.with_file_name(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
     assert_eq!(
@@ -135,5 +138,5 @@ fn only_a_verified_model_takes_its_name() {
         Err("libonnxruntime.so not found".into())
     });
     assert!(matches!(no_engine, Err(Error::Engine(_))));
-    assert_eq!(files(), ["model.onnx", REPORT_FILE], "an older export stays");
+    assert_eq!(files(), [CARD_FILE, "model.onnx", SAMPLES_FILE, REPORT_FILE], "an older export stays");
 }

@@ -30,10 +30,35 @@ fn interpreter() -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
+/// Whether the checks in Python are left out; says so.
+pub(crate) fn offline() -> bool {
+    let offline = std::env::var("DRIFTING_OFFLINE").is_ok_and(|value| value == "1");
+    if offline {
+        println!("skipped: DRIFTING_OFFLINE=1");
+    }
+    offline
+}
+
+/// What a script says about these files; an error with it all if it finds a fault.
+pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<String, String> {
+    let check = Command::new(interpreter())
+        .arg(format!("{PYTHON}/{script}"))
+        .args(files.iter().map(AsRef::as_ref))
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    if check.status.success() { Ok(said) } else { Err(format!("{said}\n{}", String::from_utf8_lossy(&check.stderr))) }
+}
+
+/// As [`try_run`]; no fault may be found.
+pub(crate) fn run<P: AsRef<Path>>(script: &str, files: &[P]) -> String {
+    try_run(script, files).unwrap_or_else(|said| panic!("{said}"))
+}
+
 #[test]
 fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images() {
-    if std::env::var("DRIFTING_OFFLINE").is_ok_and(|value| value == "1") {
-        println!("skipped: DRIFTING_OFFLINE=1");
+    if offline() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -50,13 +75,6 @@ fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images()
         weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
         files.extend([onnx, expected]);
     }
-    let check = Command::new(interpreter())
-        .arg(format!("{PYTHON}/check_onnx.py"))
-        .args(&files)
-        .current_dir(workspace())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&check.stdout);
-    assert!(check.status.success(), "{said}\n{}", String::from_utf8_lossy(&check.stderr));
+    let said = run("check_onnx.py", &files);
     assert_eq!(said.lines().count(), settings().len(), "{said}");
 }

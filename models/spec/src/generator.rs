@@ -170,6 +170,11 @@ mod defaults {
     }
 }
 
+/// The largest size that a setting may have.
+const LARGEST_SIZE: usize = 1 << 20;
+/// Numbers in the largest image: an 8192 x 8192 grey one. A file that says more is refused before memory is asked for.
+const LARGEST_IMAGE: usize = 1 << 26;
+
 /// A network that cannot be built, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{section}.{key}: {problem}")]
@@ -272,6 +277,7 @@ impl GeneratorConfig {
     /// # Errors
     /// Names the setting that does not fit and what would.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        require("hidden", self.hidden <= LARGEST_SIZE, || format!("{} is above {LARGEST_SIZE}", self.hidden))?;
         let sizes = [
             ("image.channels", self.image.channels),
             ("image.height", self.image.height),
@@ -284,9 +290,18 @@ impl GeneratorConfig {
             ("mlp_hidden", self.mlp_inner()),
         ];
         for (key, value) in sizes {
-            require(key, (1..=1 << 20).contains(&value), || format!("{value} is not between 1 and 1048576"))?;
+            let range = 1..=LARGEST_SIZE;
+            require(key, range.contains(&value), || format!("{value} is not between 1 and {LARGEST_SIZE}"))?;
+        }
+        for (key, value) in
+            [("style_tokens", self.style_tokens), ("style_codes", self.style_codes), ("registers", self.registers)]
+        {
+            require(key, value <= LARGEST_SIZE, || format!("{value} is above {LARGEST_SIZE}"))?;
         }
         let ImageShape { height, width, .. } = self.image;
+        require("image", self.image.len() <= LARGEST_IMAGE, || {
+            format!("{} numbers in one image, {LARGEST_IMAGE} are the most", self.image.len())
+        })?;
         require("patch", height % self.patch == 0 && width % self.patch == 0, || {
             format!("an image of {height}x{width} cannot be cut into patches of side {}", self.patch)
         })?;
@@ -345,6 +360,14 @@ mod tests {
         let two = GeneratorConfig { hidden: 60, heads: 10, rope: Rope::TwoD, ..tiny() }.validate().unwrap_err();
         assert_eq!(two.key, "rope");
         assert_eq!(GeneratorConfig { heads: 7, ..tiny() }.validate().unwrap_err().key, "heads");
+        let vast = ImageShape { channels: 1 << 10, height: 1 << 20, width: 1 << 20 };
+        let large = GeneratorConfig { image: vast, ..tiny() }.validate().unwrap_err();
+        assert_eq!(
+            large.to_string(),
+            format!("generator.image: {} numbers in one image, 67108864 are the most", 1u64 << 50)
+        );
+        assert_eq!(GeneratorConfig { hidden: usize::MAX, ..tiny() }.validate().unwrap_err().key, "hidden");
+        assert_eq!(GeneratorConfig { registers: usize::MAX, ..tiny() }.validate().unwrap_err().key, "registers");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`GeneratorConfig`], an exported file by its [`Manifest`], and the inputs of one forward pass by [`Inputs`].
 
 mod decoder;
+mod arithmetic;
 mod generator;
 mod inputs;
 mod mae;

@@ -1,6 +1,7 @@
-//! Weights: our safetensors files, the import of published artefacts, and the rule of the golden data.
+//! Weights: our safetensors files, published artefacts and their import, and the rule of the golden data.
 
 mod file;
+pub mod hub;
 mod import;
 mod mae;
 mod rule;

@@ -89,8 +89,8 @@ impl ImportedMae {
     }
 }
 
-const METADATA_FILE: &str = "metadata.json";
-const TREE_FILE: &str = "ema_params.msgpack";
+pub(super) const METADATA_FILE: &str = "metadata.json";
+pub(super) const TREE_FILE: &str = "ema_params.msgpack";
 
 /// Reads a published network from its folder. Every tensor of the tree becomes part of a parameter, and every parameter
 /// is filled.

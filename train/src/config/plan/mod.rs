@@ -99,7 +99,7 @@ impl Plan {
         let at_one = 100.0 * no_cfg_fraction;
         plan.notes.push(format!("alpha in [{min}, {max}] with density alpha^-{exponent}, {at_one:.0} % at 1"));
         let passes = if work.looks > 0.0 { 4.0 } else { 3.0 };
-        plan.flops.push(("generator", passes * work.generated * FLOP * cost::generator_macs(network) as f64));
+        plan.flops.push(("generator", passes * work.generated * FLOP * network.macs() as f64));
         plan.remember(parameters, config.ema.decays.len());
         let activations = cost::generator_activations(network) as f64;
         plan.memory.push(("generator's activations", BYTES * work.at_once * activations));
