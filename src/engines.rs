@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use drifting_export::Runner;
+use drifting_export::{Open, Runner};
 use drifting_serve::Model;
-use drifting_serve::engine::{self, Engine, EngineSettings};
+use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings};
 use drifting_spec::Inputs;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,17 +25,16 @@ impl Runner for EngineRunner {
     }
 }
 
-/// The engine that a server would choose for the model at `path`, and rten, which is always there.
-pub(crate) fn verifiers(path: &Path, settings: &EngineSettings) -> Result<Vec<Box<dyn Runner>>, BoxError> {
-    let model = Model::open(path)?;
-    let open = |settings: &EngineSettings| -> Result<Box<dyn Runner>, BoxError> {
-        let engine = engine::open(&model, settings, &|message| eprintln!("{message}"))?;
-        Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }))
+/// The engine that a server would choose for a model, and rten, which is always there; each is loaded when its turn comes.
+pub(crate) fn verifiers(settings: &EngineSettings) -> Vec<Open<'_>> {
+    let open = |settings: EngineSettings| -> Open<'_> {
+        Box::new(move |path: &Path| {
+            let model = Model::open(path)?;
+            let engine = engine::open(&model, &settings, &|message| eprintln!("{message}"))?;
+            Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }) as Box<dyn Runner>)
+        })
     };
-    let rten = EngineSettings { choice: engine::EngineChoice::Rten, ..settings.clone() };
-    let mut runners = vec![open(settings)?];
-    if settings.choice != engine::EngineChoice::Rten {
-        runners.push(open(&rten)?);
-    }
-    Ok(runners)
+    let rten = EngineSettings { choice: EngineChoice::Rten, ..settings.clone() };
+    let first = (settings.choice != EngineChoice::Rten).then(|| open(settings.clone()));
+    first.into_iter().chain([open(rten)]).collect()
 }

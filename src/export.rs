@@ -15,7 +15,7 @@ use crate::{engines, models, target};
 /// Write a generator as an ONNX file and verify it.
 ///
 /// The file carries its whole description, so that serving needs nothing else. It is compared with candle through ONNX
-/// Runtime, rten and candle-onnx; the result is written beside it as verify.json, and a model that fails is not written.
+/// Runtime, rten and candle-onnx, as far as they know the profile's operators; the result is written beside it as verify.json, and a model that fails is not written.
 /// A model card and a sheet of samples are written too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -66,10 +66,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Some(deployment) => deployment.make_folder()?,
         None => args.out.clone(),
     };
-    let report = write(&model, &out, &settings, args.engine)?;
+    if let Some(warning) = settings.warning() {
+        eprintln!("note: {warning}");
+    }
+    let manifest = model.manifest.clone();
+    let report = write(model, &out, &settings, args.engine)?;
     print(&out, &report);
     if let Some(deployment) = deployment {
-        for file in deployment.write(&model.manifest, &report.model_sha256)? {
+        for file in deployment.write(&manifest, &report.model_sha256)? {
             eprintln!("wrote {}", file.display());
         }
     }
@@ -77,10 +81,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Exports and verifies a model.
-pub(crate) fn write(model: &ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
+pub(crate) fn write(model: ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
     let engine = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
-    let generator = model.generator()?;
-    Ok(export(out, &generator, &model.manifest, settings, |path| engines::verifiers(path, &engine))?)
+    let (generator, manifest) = model.into_generator()?;
+    Ok(export(out, generator, &manifest, settings, engines::verifiers(&engine))?)
 }
 
 /// Tells what was written and how far each engine is from candle.
@@ -88,6 +92,11 @@ pub(crate) fn print(out: &Path, report: &Report) {
     eprintln!("wrote {} (sha256 {})", out.display(), report.model_sha256);
     for runner in &report.runners {
         let largest = runner.batches.iter().filter_map(|batch| batch.max_abs_diff).fold(0.0, f32::max);
-        eprintln!("  verified with {}: differs from candle by {largest:.1e} at most", runner.name);
+        let psnr = runner.psnr_db.filter(|_| report.least_psnr_db.is_some());
+        let psnr = psnr.map_or_else(String::new, |psnr| format!(", {psnr:.1} dB"));
+        eprintln!("  verified with {}: differs from candle by {largest:.1e} at most{psnr}", runner.name);
+    }
+    for note in &report.notes {
+        eprintln!("  {note}");
     }
 }

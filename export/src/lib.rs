@@ -17,7 +17,7 @@ pub mod verify;
 
 pub use card::{CARD_FILE, SAMPLES_FILE};
 pub use error::{BoxError, Error, Result};
-pub use export::{REPORT_FILE, export};
-pub use model::{manifest, model};
+pub use export::{Open, REPORT_FILE, export};
+pub use model::{manifest, model, write_model};
 pub use settings::{ExportSettings, ExternalData, Profile, SettingsError};
 pub use verify::{Report, Runner, reference, verify};

@@ -119,7 +119,7 @@ impl Service {
         let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue };
         let (worker, thread) =
             Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
-        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.bytes.len(), manifest: manifest.clone() };
+        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
         let draining = AtomicBool::new(false);
         Ok((Arc::new(Self { model, engine: info, limits, batch_sizes, worker, draining }), thread))
     }

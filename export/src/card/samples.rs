@@ -15,7 +15,7 @@ const BUDGET: u64 = 1_000_000_000_000;
 pub(super) const SEED: u64 = 0;
 
 /// A sheet of images: a class a row.
-pub(super) struct Sheet {
+pub(crate) struct Sheet {
     /// The file.
     pub(super) png: Vec<u8>,
     /// The classes, from top to bottom.
@@ -27,7 +27,7 @@ impl Sheet {
     ///
     /// # Errors
     /// A generator that cannot be run.
-    pub(super) fn make(generator: &Generator, manifest: &Manifest) -> Result<Option<Self>> {
+    pub(crate) fn make(generator: &Generator, manifest: &Manifest) -> Result<Option<Self>> {
         let shape = manifest.generator.image;
         if !matches!(shape.channels, 1 | 3) {
             return Ok(None);

@@ -8,6 +8,7 @@
 )]
 
 mod network;
+mod profiles;
 mod python;
 mod settings;
 mod targets;

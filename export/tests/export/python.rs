@@ -3,11 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drifting_export::{ExportSettings, model, reference};
-use drifting_models::weights;
-
-use crate::settings::{generator, manifest, settings};
-
 const PYTHON: &str = "export/tests/python";
 
 fn workspace() -> PathBuf {
@@ -54,27 +49,4 @@ pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<Strin
 /// As [`try_run`]; no fault may be found.
 pub(crate) fn run<P: AsRef<Path>>(script: &str, files: &[P]) -> String {
     try_run(script, files).unwrap_or_else(|said| panic!("{said}"))
-}
-
-#[test]
-fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images() {
-    if offline() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut files = Vec::new();
-    for (name, config) in settings() {
-        let (generator, manifest) = (generator(config.clone()), manifest(config));
-        let onnx = folder.path().join(format!("{name}.onnx"));
-        weights::write_bytes(
-            &onnx,
-            &model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap(),
-        )
-        .unwrap();
-        let expected = folder.path().join(format!("{name}.safetensors"));
-        weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
-        files.extend([onnx, expected]);
-    }
-    let said = run("check_onnx.py", &files);
-    assert_eq!(said.lines().count(), settings().len(), "{said}");
 }

@@ -3,8 +3,8 @@
 //! Plain data and the seeded random numbers behind it: no tensors, no threads, no I/O. A generator is described by a
 //! [`GeneratorConfig`], an exported file by its [`Manifest`], and the inputs of one forward pass by [`Inputs`].
 
-mod decoder;
 mod arithmetic;
+mod decoder;
 mod generator;
 mod inputs;
 mod mae;
@@ -19,7 +19,9 @@ pub use generator::{
 };
 pub use inputs::{Inputs, names};
 pub use mae::{MaeBlock, MaeConfig};
-pub use manifest::{ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, Provenance};
+pub use manifest::{
+    ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY, Provenance,
+};
 pub use network::{NETWORK_KEY, NetworkConfig, NetworkManifest};
 pub use pixels::Pixels;
 pub use random::Stream;

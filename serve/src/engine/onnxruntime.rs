@@ -107,7 +107,11 @@ impl OnnxRuntime {
         let refused = |error: ort::Error| EngineError::Load { engine: NAME, problem: error.to_string() };
         let builder = Session::builder(&environment).map_err(refused)?;
         let mut builder = configure(builder, threads).map_err(refused)?;
-        let session = builder.commit_from_memory(&model.bytes).map_err(refused)?;
+        let session = match &model.path {
+            Some(path) => builder.commit_from_file(path),
+            None => builder.commit_from_memory(&model.bytes),
+        }
+        .map_err(refused)?;
         let config = model.manifest.generator.clone();
         let declared: Vec<_> = session.inputs().iter().map(declared).collect();
         let outputs: Vec<_> = session.outputs().iter().map(|output| output.name().to_owned()).collect();

@@ -3,7 +3,7 @@
 //! An ONNX file is one protobuf message, `ModelProto`. Only its outermost fields are walked: the graph, which is nearly
 //! all of the file, is skipped as one length. Field numbers are those of onnx.proto3.
 
-const GRAPH: u64 = 7;
+pub(super) const GRAPH: u64 = 7;
 const METADATA_PROPS: u64 = 14;
 const ENTRY_KEY: u64 = 1;
 const ENTRY_VALUE: u64 = 2;
@@ -61,7 +61,7 @@ pub(crate) fn entry(bytes: &[u8], key: &str) -> Result<Option<String>, OnnxError
     if graph { Ok(found) } else { Err(OnnxError::NoGraph) }
 }
 
-fn key_and_value(entry: &[u8]) -> Result<(&[u8], &[u8]), OnnxError> {
+pub(super) fn key_and_value(entry: &[u8]) -> Result<(&[u8], &[u8]), OnnxError> {
     let mut fields = Fields { bytes: entry, at: 0 };
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     while let Some(field) = fields.next_field()? {
@@ -75,16 +75,20 @@ fn key_and_value(entry: &[u8]) -> Result<(&[u8], &[u8]), OnnxError> {
 }
 
 /// The number of a field and, if it is length-delimited, its contents.
-type Field<'a> = (u64, Option<&'a [u8]>);
+pub(super) type Field<'a> = (u64, Option<&'a [u8]>);
 
 /// A walk over the fields of one protobuf message.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Fields<'a> {
-    fn next_field(&mut self) -> Result<Option<Field<'a>>, OnnxError> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub(super) fn next_field(&mut self) -> Result<Option<Field<'a>>, OnnxError> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }

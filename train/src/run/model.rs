@@ -56,6 +56,15 @@ impl ModelFile {
         let source = Source::Tensors(self.tensors.clone());
         Ok(Generator::new(self.manifest.generator.clone(), source, &Device::Cpu)?)
     }
+
+    /// The network with these weights, to make images only, and its description; the weights are in memory once.
+    ///
+    /// # Errors
+    /// As [`ModelFile::generator`].
+    pub fn into_generator(self) -> Result<(Generator, Manifest), RunError> {
+        let source = Source::Tensors(self.tensors);
+        Ok((Generator::inference(self.manifest.generator.clone(), source, &Device::Cpu)?, self.manifest))
+    }
 }
 
 /// The manifest of published weights, whose alpha was drawn from 1..4 (paper A.7).
