@@ -80,7 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     serve::serve(&ServeSettings {
         model: model_path,
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port),
-        engine: EngineSettings { choice: args.engine, threads: None, runtime: RuntimeSettings::from_env() },
+        engine: EngineSettings {
+            choice: args.engine,
+            runtime: RuntimeSettings::from_env(),
+            ..EngineSettings::default()
+        },
         limits: Limits::default(),
         shutdown_deadline: Duration::from_secs(10),
     })?;

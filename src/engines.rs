@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use drifting_export::{Open, Runner};
+use drifting_export::{NetworkRunner, Open, OpenNetwork, Runner};
 use drifting_serve::Model;
-use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings};
+use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings, Network};
 use drifting_spec::Inputs;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,7 +34,43 @@ pub(crate) fn verifiers(settings: &EngineSettings) -> Vec<Open<'_>> {
             Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }) as Box<dyn Runner>)
         })
     };
-    let rten = EngineSettings { choice: EngineChoice::Rten, ..settings.clone() };
-    let first = (settings.choice != EngineChoice::Rten).then(|| open(settings.clone()));
-    first.into_iter().chain([open(rten)]).collect()
+    choices(settings).into_iter().map(open).collect()
+}
+
+/// The settings of an engine that was chosen, and of rten.
+fn choices(settings: &EngineSettings) -> Vec<EngineSettings> {
+    let rten = EngineSettings {
+        choice: EngineChoice::Rten,
+        provider: engine::ProviderSettings::default(),
+        ..settings.clone()
+    };
+    let chosen = (settings.choice != EngineChoice::Rten).then(|| settings.clone());
+    chosen.into_iter().chain([rten]).collect()
+}
+
+/// An engine of the server that verifies an encoder, or a decoder alone.
+struct Judge {
+    name: String,
+    network: Box<dyn Network>,
+}
+
+impl NetworkRunner for Judge {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, shape: &[usize], input: &[f32], outputs: &[String]) -> Result<Vec<Vec<f32>>, BoxError> {
+        Ok(self.network.run(shape, input, outputs)?)
+    }
+}
+
+/// As [`verifiers`], for a network that is no generator.
+pub(crate) fn network_verifiers(settings: &EngineSettings) -> Vec<OpenNetwork<'_>> {
+    let open = |settings: EngineSettings| -> OpenNetwork<'_> {
+        Box::new(move |path: &Path| {
+            let network = engine::open_network(path, &settings, &|message| eprintln!("{message}"))?;
+            Ok(Box::new(Judge { name: network.info().to_string(), network }) as Box<dyn NetworkRunner>)
+        })
+    };
+    choices(settings).into_iter().map(open).collect()
 }

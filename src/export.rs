@@ -3,11 +3,16 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::Result;
-use drifting_export::{ExportSettings, ExternalData, Profile, Report, export};
+use drifting_export::{
+    ExportSettings, ExternalData, ImageModel, OwnedModel, Part, Profile, Report, export, export_network,
+};
+use drifting_models::autoencoder::Decoder;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
+use drifting_spec::{Manifest, Pixels};
 use drifting_train::run::ModelFile;
 
 use crate::{engines, models, target};
@@ -16,10 +21,10 @@ use crate::{engines, models, target};
 ///
 /// The file carries its whole description, so that serving needs nothing else. It is compared with candle through ONNX
 /// Runtime, rten and candle-onnx, as far as they know the profile's operators; the result is written beside it as verify.json, and a model that fails is not written.
-/// A model card and a sheet of samples are written too.
+/// A model card and a sheet of samples are written too. A generator of latents gets its decoder with --decoder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run folder, or a weight file of a run or of `drifting import`.
+    /// Run folder, or a weight file of a run or of `drifting import`; with --network, what that network is read from.
     model: PathBuf,
     /// The ONNX file to write, or the folder of --target.
     #[arg(long, value_name = "FILE")]
@@ -28,12 +33,59 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
     #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
     graph: GraphArgs,
     /// Engine to verify with: auto, onnxruntime, rten.
     #[arg(long, default_value_t)]
     engine: EngineChoice,
     #[command(flatten)]
     target: target::Args,
+}
+
+/// What the file holds.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Networks")]
+struct NetworkArgs {
+    /// The decoder of a generator of latents, for a file that makes images: the folder of an AutoencoderKL (config.json,
+    /// diffusion_pytorch_model.safetensors) or of TAEF2, or taef2_dec.safetensors.
+    #[arg(long, value_name = "FOLDER|FILE", conflicts_with = "network")]
+    decoder: Option<PathBuf>,
+    /// Write the decoder into a second file, FILE with the ending .decoder.onnx; the generator's then makes latents.
+    #[arg(long, requires = "decoder")]
+    parts: bool,
+    /// What the image is made of: float (numbers as the network gives them) or uint8 (levels 0 to 255).
+    #[arg(long, default_value_t)]
+    pixels: Pixels,
+    /// Write another network than a generator: the encoder of a masked autoencoder's weight file, or the decoder that
+    /// --decoder would take.
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<PartKind>,
+    /// Height and width of the images of --network decoder: 256 or 256x384.
+    #[arg(long, value_name = "SIZE", default_value = "256", requires = "network")]
+    size: Size,
+}
+
+/// A network that is no generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PartKind {
+    Encoder,
+    Decoder,
+}
+
+/// Height and width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size((usize, usize));
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (height, width) = text.split_once('x').unwrap_or((text, text));
+        let side =
+            |text: &str| text.parse::<usize>().map_err(|_| format!("{text:?} is no side; 256 or 256x384 would be"));
+        Ok(Self((side(height)?, side(width)?)))
+    }
 }
 
 /// How the graph is written.
@@ -60,18 +112,35 @@ impl GraphArgs {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let settings = args.graph.settings();
     settings.validate()?;
+    if let Some(warning) = settings.warning() {
+        eprintln!("note: {warning}");
+    }
+    if let Some(kind) = args.network.network {
+        let part = match kind {
+            PartKind::Encoder => Part::encoder(&args.model)?,
+            PartKind::Decoder => Part::decoder(&args.model, args.network.size.0, args.network.pixels)?,
+        };
+        print(&args.out, &write_part(&part, &args.out, &settings, args.engine)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let model = models::open(&args.model, args.ema)?;
-    let deployment = args.target.plan(&args.out, &model.manifest, settings)?;
+    let NetworkArgs { pixels, parts, .. } = args.network;
+    let mut decoder = args.network.decoder.as_deref().map(Decoder::open).transpose()?;
+    let latent = model.manifest.generator.image;
+    let part = decoder.take_if(|_| parts).map(|decoder| Part::behind(decoder, latent, pixels));
+    let behind = if part.is_some() { Behind::default() } else { Behind { decoder, pixels } };
+    let manifest = behind.manifest(model.manifest.clone());
+    let deployment = args.target.plan(&args.out, &manifest, settings)?;
     let out = match &deployment {
         Some(deployment) => deployment.make_folder()?,
         None => args.out.clone(),
     };
-    if let Some(warning) = settings.warning() {
-        eprintln!("note: {warning}");
-    }
-    let manifest = model.manifest.clone();
-    let report = write(model, &out, &settings, args.engine)?;
+    let report = write_images(model, behind, &out, &settings, args.engine)?;
     print(&out, &report);
+    if let Some(part) = part {
+        let beside = args.out.with_extension("decoder.onnx");
+        print(&beside, &write_part(&part, &beside, &settings, args.engine)?);
+    }
     if let Some(deployment) = deployment {
         for file in deployment.write(&manifest, &report.model_sha256)? {
             eprintln!("wrote {}", file.display());
@@ -80,11 +149,45 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Exports and verifies a model.
+/// What is behind a generator in its file.
+#[derive(Default)]
+struct Behind {
+    decoder: Option<Decoder>,
+    pixels: Pixels,
+}
+
+impl Behind {
+    /// A generator's manifest for the file with all of it.
+    fn manifest(&self, manifest: Manifest) -> Manifest {
+        ImageModel::manifest_with(manifest, self.decoder.as_ref(), self.pixels)
+    }
+}
+
+/// Exports and verifies a generator as it is.
 pub(crate) fn write(model: ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
-    let engine = EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() };
+    write_images(model, Behind::default(), out, settings, choice)
+}
+
+fn write_images(
+    model: ModelFile,
+    behind: Behind,
+    out: &Path,
+    settings: &ExportSettings,
+    choice: EngineChoice,
+) -> Result<Report> {
     let (generator, manifest) = model.into_generator()?;
-    Ok(export(out, generator, &manifest, settings, engines::verifiers(&engine))?)
+    let manifest = behind.manifest(manifest);
+    let network = OwnedModel { generator, decoder: behind.decoder };
+    Ok(export(out, network, &manifest, settings, engines::verifiers(&engine_settings(choice)))?)
+}
+
+fn write_part(part: &Part, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
+    let engines = engine_settings(choice);
+    Ok(export_network(out, part.network(), &part.manifest, settings, engines::network_verifiers(&engines))?)
+}
+
+fn engine_settings(choice: EngineChoice) -> EngineSettings {
+    EngineSettings { choice, runtime: RuntimeSettings::from_env(), ..EngineSettings::default() }
 }
 
 /// Tells what was written and how far each engine is from candle.

@@ -15,6 +15,8 @@ mod import;
 mod judge;
 mod models;
 mod progress;
+mod provider;
+mod runtime;
 mod sample;
 mod serve;
 mod shipped;
@@ -58,7 +60,9 @@ enum Command {
     Bench(bench::Args),
     /// Turn the published artefact of a generator into a weight file.
     Import(import::Args),
-    /// Tell which ONNX Runtime is in use, and what is missing.
+    /// Install the libraries of the engines.
+    Runtime(runtime::Args),
+    /// Tell which engines and libraries are there, and what is missing.
     Doctor(doctor::Args),
 }
 
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(args) => runtime::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {

@@ -61,14 +61,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !(1..=MOST).contains(&args.n.saturating_mul(classes.len())) {
         bail!("-n {} for {} classes: between 1 and {MOST} images can be made", args.n, classes.len());
     }
-    let shape = manifest.generator.image;
+    let shape = manifest.image()?;
     let mut images = Vec::new();
     for class in classes {
         for index in 0..args.n {
             // One at a time: what an image is made of must not depend on how many are asked for.
             let mut inputs = Inputs::default();
             inputs.push_seeded(&manifest.generator, args.seed, index as u64, class, alpha);
-            images.push(pixels::to_bytes(manifest.value_range, &source.generate(&inputs)?, shape)?);
+            images.push(pixels::to_bytes(manifest.output_range(), &source.generate(&inputs)?, shape)?);
         }
     }
     let (sheet, bytes) = pixels::sheet(&images, shape, args.n)?;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,13 +12,14 @@ use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ServeSettings, Server};
 use tracing_subscriber::EnvFilter;
 
+use crate::provider::ProviderArgs;
 use crate::shipped::Shipped;
 
 /// Serve an exported model over HTTP, with a page to try it on.
 ///
 /// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
 /// from ORT_DYLIB_PATH, else from the cache, else fetched once with pip (set DRIFTING_OFFLINE=1 to forbid that);
-/// `drifting doctor` tells which one is in use.
+/// `drifting doctor` tells which one is in use. What a GPU needs, `drifting runtime install` fetches.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file that `drifting export` wrote
@@ -37,9 +38,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     port: u16,
 
-    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust)
+    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust), tensorrt (feature)
     #[arg(long, value_name = "NAME", default_value_t)]
     engine: EngineChoice,
+
+    /// With --engine tensorrt: the plan that `drifting export --target tensorrt` wrote [default: the one beside the
+    /// model, else one from the cache, else one that is built now]
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
 
     /// Threads that compute one batch [default: all processors]
     #[arg(long, value_name = "N")]
@@ -73,6 +79,9 @@ pub(crate) struct Args {
     /// Write the log as JSON lines
     #[arg(long)]
     log_json: bool,
+
+    #[command(flatten)]
+    provider: ProviderArgs,
 }
 
 impl Args {
@@ -84,14 +93,27 @@ impl Args {
         }
     }
 
+    /// The plan that was named, else the one beside the model.
+    fn plan(&self, model: &Path) -> Option<PathBuf> {
+        let beside = || Some(model.with_extension("plan")).filter(|path| path.is_file());
+        self.plan.clone().or_else(beside)
+    }
+
     fn settings(&self, model: PathBuf) -> ServeSettings {
         let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
         ServeSettings {
-            model,
             address: SocketAddr::new(self.host, self.port),
-            engine: EngineSettings { choice: self.engine, threads: self.threads, runtime: RuntimeSettings::from_env() },
+            engine: EngineSettings {
+                choice: self.engine,
+                provider: self.provider.settings(),
+                threads: self.threads,
+                plan: self.plan(&model),
+                max_batch,
+                runtime: RuntimeSettings::from_env(),
+            },
             limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
             shutdown_deadline: self.grace,
+            model,
         }
     }
 }
@@ -163,6 +185,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use drifting_serve::engine::{Precision, Provider, ProviderSettings};
 
     use super::*;
 
@@ -186,12 +209,29 @@ mod tests {
         assert_eq!((chosen.address.to_string().as_str(), chosen.engine.choice), ("[::1]:0", EngineChoice::Rten));
         assert_eq!(chosen.limits.request_timeout, Duration::from_millis(500));
         assert_eq!(chosen.engine.threads.map(NonZeroUsize::get), Some(2));
+        let gpu =
+            ["--provider", "cuda", "--device", "1", "--precision", "tf32", "--gpu-memory", "2048", "--cuda-graphs"];
+        let option = ["--provider-option", "prefer_nhwc=1", "--max-batch", "16"];
+        let gpu = settings(&[&gpu[..], &option].concat()).unwrap().engine;
+        let expected = ProviderSettings {
+            provider: Provider::Cuda,
+            device: 1,
+            precision: Precision::Tf32,
+            memory_limit: Some(2048),
+            cuda_graphs: true,
+            options: vec![("prefer_nhwc".to_owned(), "1".to_owned())],
+        };
+        assert_eq!((gpu.provider, gpu.max_batch, usual.engine.provider), (expected, 16, ProviderSettings::default()));
     }
 
     #[test]
     fn wrong_flags_say_what_is_right() {
         let refused = |flags: &[&str]| settings(flags).unwrap_err().to_string();
         assert!(refused(&["--engine", "ort"]).contains("auto, onnxruntime, rten"));
+        assert!(refused(&["--provider", "gpu"]).contains("tensorrt-rtx"));
+        assert!(refused(&["--precision", "fp16"]).contains("bf16"));
+        assert!(refused(&["--provider-option", "key"]).contains("KEY=VALUE"));
+        assert!(refused(&["--gpu-memory", "0"]).contains("--gpu-memory"));
         assert!(refused(&["--timeout=-1"]).contains("--timeout"));
         assert!(refused(&["--threads", "0"]).contains("--threads"));
         assert!(refused(&["--model", "fashion"]).contains("cannot be used with"));

@@ -26,13 +26,13 @@ pub enum Error {
     /// Weights and configuration do not make a graph, or a file holds another one.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The manifest describes another generator than the one at hand.
-    #[error("the manifest describes another generator than the one at hand: {manifest} instead of {generator}")]
-    OtherGenerator {
+    /// The manifest describes another network than the one at hand.
+    #[error("the manifest describes another network than the one at hand: {manifest} instead of {network}")]
+    OtherNetwork {
         /// Settings in the manifest.
         manifest: String,
-        /// Settings of the generator.
-        generator: String,
+        /// Settings of the network.
+        network: String,
     },
     /// The engines that should verify the model cannot be had.
     #[error("no engine to verify the export with: {0}")]

@@ -19,7 +19,7 @@ mod warmup;
 mod worker;
 
 pub use api::router;
-pub use doctor::{Report, doctor};
+pub use doctor::{KitReport, LibraryReport, Report, doctor};
 pub use model::{ExternalError, Model, ModelError, ModelProblem, OnnxError};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, Service, ServiceError};

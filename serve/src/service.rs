@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use drifting_spec::Manifest;
+use drifting_spec::{ImageShape, Manifest, ManifestError};
 use serde::Serialize;
 
 use crate::engine::{Engine, EngineError, EngineInfo};
@@ -62,12 +62,16 @@ pub enum ServiceError {
     Limits(String),
     /// The model's output is no image.
     #[error(
-        "the model makes {0} channels; 1 (grey) and 3 (colour) can be served, latents need their decoder in the file"
+        "the model makes {0} channels; 1 (grey) and 3 (colour) can be served, latents need their decoder in the file: \
+         `drifting export RUN --decoder FOLDER`"
     )]
     Channels(usize),
     /// The model's images are too large.
     #[error("the model makes images of {0} numbers; {MAX_IMAGE_LEN} can be served")]
     Size(usize),
+    /// The manifest contradicts itself.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The engine fails at the first image.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -88,6 +92,8 @@ pub(crate) struct ModelCard {
 #[derive(Debug)]
 pub struct Service {
     pub(crate) model: ModelCard,
+    /// Shape of the images.
+    pub(crate) image: ImageShape,
     pub(crate) engine: EngineInfo,
     pub(crate) limits: Limits,
     pub(crate) batch_sizes: Vec<usize>,
@@ -107,7 +113,7 @@ impl Service {
     ) -> Result<(Arc<Self>, JoinHandle<()>), ServiceError> {
         limits.check().map_err(ServiceError::Limits)?;
         let manifest = &model.manifest;
-        let image = manifest.generator.image;
+        let image = manifest.image().map_err(ManifestError::from)?;
         if !matches!(image.channels, 1 | 3) {
             return Err(ServiceError::Channels(image.channels));
         }
@@ -116,12 +122,12 @@ impl Service {
         }
         let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, &limits)?;
         let info = engine.info().clone();
-        let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue };
+        let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue, image_len: image.len() };
         let (worker, thread) =
             Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
         let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
         let draining = AtomicBool::new(false);
-        Ok((Arc::new(Self { model, engine: info, limits, batch_sizes, worker, draining }), thread))
+        Ok((Arc::new(Self { model, image, engine: info, limits, batch_sizes, worker, draining }), thread))
     }
 
     /// The engine in use.

@@ -2,7 +2,7 @@
 
 use drifting_spec::{Inputs, Manifest};
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{self, Engine, EngineError};
 use crate::service::Limits;
 
 /// Powers of two up to `limits.max_batch`, 1 among them, that the engine runs and, if `limits.exact`, in which every
@@ -21,8 +21,7 @@ pub(crate) fn batch_sizes(
 ) -> Result<Vec<usize>, EngineError> {
     let alone = [run(engine, manifest, &[0])?, run(engine, manifest, &[1])?];
     let mut sizes = vec![1];
-    let powers = std::iter::successors(Some(2), |size: &usize| size.checked_mul(2));
-    for size in powers.take_while(|&size| size <= limits.max_batch) {
+    for size in engine::batch_sizes(limits.max_batch).into_iter().skip(1) {
         let images: Vec<u64> = (0..size as u64).map(|number| number % 2).collect();
         match run(engine, manifest, &images) {
             Ok(together) if !limits.exact || same_bits(&together, &alone) => sizes.push(size),

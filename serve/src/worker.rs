@@ -57,6 +57,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) batch_sizes: Vec<usize>,
     /// Images that may wait or be computed at a time.
     pub(crate) queue: usize,
+    /// Numbers of an image.
+    pub(crate) image_len: usize,
 }
 
 /// The sending side of the worker.
@@ -97,7 +99,8 @@ impl Worker {
         let micros_per_image = Arc::new(AtomicU64::new(0));
         let pace = Arc::clone(&micros_per_image);
         let queue = settings.queue.min(Semaphore::MAX_PERMITS);
-        let crew = Crew { engine, config, batch_sizes: settings.batch_sizes, pace, waiting: VecDeque::new() };
+        let WorkerSettings { batch_sizes, image_len, .. } = settings;
+        let crew = Crew { engine, config, batch_sizes, image_len, pace, waiting: VecDeque::new() };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || crew.work(&received))?;
         Ok((Self { jobs, room: Arc::new(Semaphore::new(queue)), queue, micros_per_image }, thread))
     }
@@ -133,6 +136,7 @@ struct Crew {
     engine: Box<dyn Engine>,
     config: GeneratorConfig,
     batch_sizes: Vec<usize>,
+    image_len: usize,
     pace: Arc<AtomicU64>,
     waiting: VecDeque<Pending>,
 }
@@ -209,7 +213,7 @@ impl Crew {
     /// Gives each order its share of a batch's images, and answers those that are complete.
     fn hand_out(&mut self, shares: &[usize], values: &[f32], elapsed: Duration) {
         let size = shares.iter().sum();
-        let mut values = values.chunks_exact(self.config.image.len());
+        let mut values = values.chunks_exact(self.image_len);
         for (pending, &share) in self.waiting.iter_mut().zip(shares) {
             pending.made.values.extend(values.by_ref().take(share).flatten());
             pending.made.compute += elapsed;
@@ -243,7 +247,7 @@ mod tests {
     }
 
     fn worker(gate: &Gate, queue: usize) -> Worker {
-        let settings = WorkerSettings { batch_sizes: vec![1, 2, 4], queue };
+        let settings = WorkerSettings { batch_sizes: vec![1, 2, 4], queue, image_len: 16 };
         Worker::start(Box::new(gate.engine()), manifest().generator, settings).unwrap().0
     }
 

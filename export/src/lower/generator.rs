@@ -1,18 +1,25 @@
 //! The drifting generator (paper appendix A.2): noise, style, class and alpha become an image in one pass.
 
-use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, names};
+use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, Manifest, names};
 
 use super::attention::attention;
+use super::autoencoder::decode;
 use super::conditioning::{Condition, conditioning};
 use super::layers::{linear, linear_exact, linear_low, norm, silu};
+use super::pixels::pixels;
 use super::rotary::Rotary;
 use crate::graph::{Builder, DType, Graph, Layout, Parameters, Result, Scope, Shape, Value};
 
-/// The graph of a generator with the given parameters, named as in the network.
+/// The part of a latent model's file that holds the decoder.
+pub(crate) const DECODER: &str = "decoder";
+
+/// The graph of a generator with the given parameters, named as in the network, and of the decoder behind it, whose
+/// names follow [`DECODER`].
 ///
 /// # Errors
-/// A parameter that is missing, unknown or of another shape than `config` says.
-pub(crate) fn generator(config: &GeneratorConfig, parameters: Parameters) -> Result<Graph> {
+/// A parameter that is missing, unknown or of another shape than `manifest` says.
+pub(crate) fn generator(manifest: &Manifest, parameters: Parameters) -> Result<Graph> {
+    let config = &manifest.generator;
     let builder = Builder::new("generator", names::BATCH, parameters);
     let g = &builder.root();
     let ImageShape { channels, height, width } = config.image;
@@ -31,7 +38,11 @@ pub(crate) fn generator(config: &GeneratorConfig, parameters: Parameters) -> Res
     if config.registers > 0 {
         x = g.skip(&x, 1, config.registers)?;
     }
-    let image = image(&g.part("final"), &x, &active, config)?;
+    let mut image = image(&g.part("final"), &x, &active, config)?;
+    if let Some(decoder) = &manifest.decoder {
+        image = decode(&g.part(DECODER), &image, &decoder.config)?;
+    }
+    let image = pixels(g, &image, manifest.pixels, manifest.value_range)?;
     builder.finish(&[(names::IMAGE, &image)])
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use drifting_spec::{MANIFEST_KEY, Manifest, PROFILE_KEY};
+use drifting_spec::PROFILE_KEY;
 use sha2::{Digest, Sha256};
 
 use crate::graph::{self, ALIGNMENT, GraphError};
@@ -16,7 +16,6 @@ use crate::{Error, Profile, Result};
 pub(crate) struct ModelFile<'a> {
     source: Source<'a>,
     skeleton: Skeleton,
-    manifest: Manifest,
     profile: Profile,
 }
 
@@ -30,7 +29,7 @@ impl<'a> ModelFile<'a> {
     /// Reads the model at `path`.
     ///
     /// # Errors
-    /// A file that cannot be read, is no ONNX model, or has no manifest that this version reads.
+    /// A file that cannot be read, is no ONNX model, or has a profile that this version does not know.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::new(Source::Path(path.to_owned()))
     }
@@ -50,16 +49,17 @@ impl<'a> ModelFile<'a> {
         };
         let fault = |problem: String| GraphError::new("model", problem);
         let skeleton = found.map_err(|error| fault(error.to_string()))?;
-        let entries = &skeleton.model.metadata_props;
-        let entry = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
-        let manifest = entry(MANIFEST_KEY).ok_or_else(|| fault(format!("its metadata lack {MANIFEST_KEY}")))?;
-        let manifest = Manifest::parse(manifest)?;
-        let profile = entry(PROFILE_KEY).map_or(Ok(Profile::default()), str::parse).map_err(fault)?;
-        Ok(Self { source, skeleton, manifest, profile })
+        let profile = entry(&skeleton, PROFILE_KEY).map_or(Ok(Profile::default()), str::parse).map_err(fault)?;
+        Ok(Self { source, skeleton, profile })
     }
 
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// A text entry of the metadata.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn entry(&self, key: &str) -> Result<&str> {
+        let missing = || GraphError::new("model", format!("its metadata lack {key}"));
+        Ok(entry(&self.skeleton, key).ok_or_else(missing)?)
     }
 
     pub(crate) fn profile(&self) -> Profile {
@@ -166,6 +166,11 @@ impl<'a> ModelFile<'a> {
             Source::Path(path) => path.clone(),
         }
     }
+}
+
+fn entry<'a>(skeleton: &'a Skeleton, key: &str) -> Option<&'a str> {
+    let entries = &skeleton.model.metadata_props;
+    entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
 }
 
 fn io(path: &Path, source: io::Error) -> Error {

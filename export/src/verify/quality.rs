@@ -1,6 +1,8 @@
 //! How far apart two sets of images are.
 
-use drifting_spec::{Manifest, pixels};
+use drifting_spec::{ImageShape, pixels};
+
+use super::report::OutputRange;
 
 /// Reported where no level of any pixel differs.
 const MOST_PSNR: f32 = 100.0;
@@ -14,21 +16,28 @@ pub(super) struct Gate {
     pub(super) psnr: Option<f32>,
 }
 
-/// What a signal of `manifest`'s generator is compared in.
-#[derive(Clone, Debug)]
-pub(super) struct Levels<'a> {
-    manifest: &'a Manifest,
-    /// Smallest to largest number, the peak where images are no pictures.
+/// What images, or other outputs, are compared in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Levels {
+    /// The shape of pictures, and the numbers that mean black and white.
+    pictures: Option<(ImageShape, [f32; 2])>,
+    /// Smallest to largest number, the peak of what is no picture.
     span: f64,
 }
 
-impl<'a> Levels<'a> {
-    pub(super) fn new(manifest: &'a Manifest, smallest: f32, largest: f32) -> Self {
-        Self { manifest, span: f64::from(largest) - f64::from(smallest) }
+impl Levels {
+    /// Of images around `range`: pictures if they have one channel or three.
+    pub(super) fn of_images(shape: ImageShape, range: [f32; 2], output: OutputRange) -> Self {
+        let pictures = matches!(shape.channels, 1 | 3).then_some((shape, range));
+        Self { pictures, ..Self::of_numbers(output) }
     }
 
-    /// Peak signal-to-noise ratio in dB: of the 8-bit images, or of the numbers themselves for latents, against the range
-    /// of candle's.
+    /// Of numbers.
+    pub(super) fn of_numbers(output: OutputRange) -> Self {
+        Self { pictures: None, span: f64::from(output.max) - f64::from(output.min) }
+    }
+
+    /// Peak signal-to-noise ratio in dB: of the 8-bit images, or of the numbers themselves against the range of candle's.
     pub(super) fn psnr(&self, found: &[f32], expected: &[f32]) -> f32 {
         let (found, peak) = match (self.bytes(found), self.bytes(expected)) {
             (Some(found), Some(expected)) => (error(&found, &expected), 255.0),
@@ -39,9 +48,9 @@ impl<'a> Levels<'a> {
     }
 
     fn bytes(&self, images: &[f32]) -> Option<Vec<f32>> {
-        let shape = self.manifest.generator.image;
+        let (shape, range) = self.pictures?;
         let pictures = images.chunks(shape.len().max(1)).map(|image| {
-            let bytes = pixels::to_bytes(self.manifest.value_range, image, shape).ok()?;
+            let bytes = pixels::to_bytes(range, image, shape).ok()?;
             Some(bytes.into_iter().map(f32::from))
         });
         Some(pictures.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
@@ -62,20 +71,16 @@ pub(super) fn mean_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape};
-
     use super::*;
 
-    fn manifest(channels: usize) -> Manifest {
-        let image = ImageShape { channels, height: 2, width: 2 };
-        let alpha = AlphaRange { min: 1.0, max: 4.0, default: 1.5 };
-        Manifest::new("test".into(), GeneratorConfig::new(image, 2, 8, 1, 1, 10), alpha)
+    fn levels(channels: usize, range: f32) -> Levels {
+        let shape = ImageShape { channels, height: 2, width: 2 };
+        Levels::of_images(shape, [-1.0, 1.0], OutputRange { min: -range, max: range, std: 1.0 })
     }
 
     #[test]
     fn pictures_are_compared_in_levels() {
-        let manifest = manifest(1);
-        let levels = Levels::new(&manifest, -1.0, 1.0);
+        let levels = levels(1, 1.0);
         let image = [-1.0, 0.0, 0.5, 3.0];
         assert_eq!(levels.psnr(&image, &image), MOST_PSNR);
         // Less than half a level, and beyond white: the picture is the same.
@@ -88,8 +93,7 @@ mod tests {
 
     #[test]
     fn latents_are_compared_in_their_own_range() {
-        let manifest = manifest(4);
-        let levels = Levels::new(&manifest, -2.0, 2.0);
+        let levels = levels(4, 2.0);
         let expected = [0.0f32; 16];
         let off = levels.psnr(&[0.04; 16], &expected);
         assert!((off - 40.0).abs() < 0.01, "{off}");

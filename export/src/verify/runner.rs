@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Inputs, names};
 
 use super::file::ModelFile;
@@ -14,7 +14,7 @@ pub trait Runner {
     /// Name and version, for people: `onnxruntime 1.31.1`.
     fn name(&self) -> &str;
 
-    /// The images of a batch, `[batch, channels, height, width]` in row-major order.
+    /// The images of a batch, `[batch, channels, height, width]` in row-major order: numbers, or levels as numbers.
     ///
     /// # Errors
     /// Whatever keeps the engine from running.
@@ -32,20 +32,20 @@ pub struct CandleOnnx {
 const SECOND_OPINION_BYTES: u64 = 256 << 20;
 
 impl CandleOnnx {
-    pub(crate) fn new(file: &ModelFile) -> crate::Result<Self> {
-        Ok(Self { model: Evaluator::new(&file.whole()?)?, config: file.manifest().generator.clone() })
+    pub(crate) fn new(file: &ModelFile, config: GeneratorConfig) -> crate::Result<Self> {
+        Ok(Self { model: Evaluator::new(&file.whole()?)?, config })
     }
+}
 
-    /// Why a model is not asked about.
-    pub(crate) fn why_not(file: &ModelFile) -> Option<String> {
-        match file.profile() {
-            Profile::Portable if file.weight_bytes() <= SECOND_OPINION_BYTES => None,
-            Profile::Portable => Some(format!(
-                "it would need several times the {} bytes of the weights, and is for models of up to {SECOND_OPINION_BYTES}",
-                file.weight_bytes()
-            )),
-            profile => Some(format!("it does not know all operators of the profile {profile}")),
-        }
+/// Why candle-onnx is not asked about a model.
+pub(crate) fn why_not_candle(file: &ModelFile) -> Option<String> {
+    match file.profile() {
+        Profile::Portable if file.weight_bytes() <= SECOND_OPINION_BYTES => None,
+        Profile::Portable => Some(format!(
+            "it would need several times the {} bytes of the weights, and is for models of up to {SECOND_OPINION_BYTES}",
+            file.weight_bytes()
+        )),
+        profile => Some(format!("it does not know all operators of the profile {profile}")),
     }
 }
 
@@ -58,7 +58,7 @@ impl Runner for CandleOnnx {
         let values = tensors(inputs, &self.config)?;
         let outputs = self.model.run(values)?;
         let image = outputs.get(names::IMAGE).ok_or_else(|| format!("the model has no output {:?}", names::IMAGE))?;
-        Ok(image.flatten_all()?.to_vec1()?)
+        Ok(image.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod network;
+mod networks;
 mod profiles;
 mod python;
 mod settings;

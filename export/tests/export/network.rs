@@ -82,7 +82,7 @@ fn a_changed_weight_and_another_generator_are_found() {
 
     let layer = crate::settings::generator(GeneratorConfig { norm: Norm::Layer, ..tiny() });
     let bytes = model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap();
-    assert!(matches!(verify(&bytes, &layer, &mut []), Err(Error::OtherGenerator { .. })));
+    assert!(matches!(verify(&bytes, &layer, &mut []), Err(Error::OtherNetwork { .. })));
 }
 
 /// Answers as candle does, plus an error.

@@ -1,15 +1,19 @@
 //! Every profile of every setting, fixed batches, and weights in a file of their own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use candle_core::Tensor;
 use drifting_export::{
-    ExportSettings, ExternalData, Profile, REPORT_FILE, Report, export, model, reference, verify, write_model,
+    ExportSettings, ExternalData, Network, Profile, REPORT_FILE, Report, export, model, network_reference, reference,
+    verify, write_model, write_network,
 };
 use drifting_models::{Generator, weights};
-use drifting_spec::GeneratorConfig;
+use drifting_spec::{GeneratorConfig, NetworkManifest, Pixels, Provenance};
 
+use crate::networks::{decoders, encoders, image_models};
 use crate::python;
 use crate::settings::{generator, manifest, settings, tiny};
 
@@ -38,22 +42,39 @@ fn pythons_checker_accepts_every_profile_and_pythons_runtime_gives_the_same_imag
     }
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
-    let mut add = |name: &str, config: &GeneratorConfig, settings: &[ExportSettings]| {
-        let (generator, manifest) = (generator(config.clone()), manifest(config.clone()));
-        let expected = folder.path().join(format!("{name}.safetensors"));
-        weights::write(&expected, &reference(&generator, &manifest).unwrap(), &Default::default()).unwrap();
-        for (i, settings) in settings.iter().enumerate() {
-            let onnx = folder.path().join(format!("{name}, {} {i}.onnx", settings.profile));
-            write_model(&onnx, &manifest, &generator.params().tensors(), settings).unwrap();
-            files.extend([onnx, expected.clone()]);
-        }
-    };
-    for (name, config) in settings() {
-        add(name, &config, &PROFILES.map(with));
+    let mut add =
+        |name: &str, expected: BTreeMap<String, Tensor>, write: &dyn Fn(&Path, &ExportSettings), all: &[_]| {
+            let reference = folder.path().join(format!("{name}.safetensors"));
+            weights::write(&reference, &expected, &Default::default()).unwrap();
+            for (i, settings) in all.iter().enumerate() {
+                let onnx = folder.path().join(format!("{name}, {} {i}.onnx", settings.profile));
+                write(&onnx, settings);
+                files.extend([onnx, reference.clone()]);
+            }
+        };
+    let more = [("fixed batch", PROFILES.map(|profile| fixed(profile, 3))), ("external data", PROFILES.map(external))];
+    let settings = settings().into_iter().map(|(name, config)| (name, config, PROFILES.map(with)));
+    for (name, config, all) in settings.chain(more.map(|(name, all)| (name, tiny(), all))) {
+        let (generator, manifest) = (generator(config.clone()), manifest(config));
+        let tensors = generator.params().tensors();
+        let write = |path: &Path, settings: &_| drop(write_model(path, &manifest, &tensors, settings).unwrap());
+        add(name, reference(&generator, &manifest).unwrap(), &write, &all);
     }
-    add("fixed batch", &tiny(), &PROFILES.map(|profile| fixed(profile, 3)));
-    add("batch of one", &tiny(), &[fixed(Profile::Portable, 1)]);
-    add("external data", &tiny(), &PROFILES.map(external));
+    image_models(&mut |name, network, manifest| {
+        let tensors = network.tensors();
+        let write = |path: &Path, settings: &_| drop(write_model(path, &manifest, &tensors, settings).unwrap());
+        add(&name, reference(network, &manifest).unwrap(), &write, &PROFILES.map(with));
+    });
+    let (decoders, encoders) = (decoders(), encoders());
+    let decoders = decoders
+        .iter()
+        .map(|(name, decoder, latent)| (*name, Network::Decoder { decoder, latent: *latent, pixels: Pixels::Float }));
+    for (name, network) in decoders.chain(encoders.iter().map(|(name, mae)| (*name, Network::Encoder(mae)))) {
+        let manifest = NetworkManifest::new("tiny".into(), network.config(), Provenance::default());
+        let tensors = network.tensors();
+        let write = |path: &Path, settings: &_| drop(write_network(path, &manifest, &tensors, settings).unwrap());
+        add(name, network_reference(network).unwrap(), &write, &PROFILES.map(with));
+    }
     let said = python::run("check_onnx.py", &files);
     assert_eq!(said.lines().count(), files.len() / 2, "{said}");
 }

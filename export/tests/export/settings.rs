@@ -64,14 +64,24 @@ pub(crate) fn settings() -> Vec<(&'static str, GeneratorConfig)> {
 /// A generator whose parameters are all random: none is left at the zeros at which training starts.
 pub(crate) fn generator(config: GeneratorConfig) -> Generator {
     let names = Generator::new(config.clone(), Source::Seed(0), &Device::Cpu).unwrap().params().tensors();
-    let random = |(name, tensor): (String, Tensor)| {
-        let values = Stream::new(1, &name, 0).normals(tensor.elem_count());
-        let centre = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };
-        let values: Vec<f32> = values.iter().map(|value| centre + 0.1 * value).collect();
-        (name, Tensor::from_vec(values, tensor.dims(), &Device::Cpu).unwrap())
-    };
-    let tensors: BTreeMap<_, _> = names.into_iter().map(random).collect();
+    let tensors: BTreeMap<_, _> = names.into_iter().map(|(name, tensor)| random(name, tensor.dims())).collect();
     Generator::new(config, Source::Tensors(tensors), &Device::Cpu).unwrap()
+}
+
+/// A parameter with random numbers, around 1 if it is the gain of a norm.
+pub(crate) fn random(name: String, dims: &[usize]) -> (String, Tensor) {
+    let values = Stream::new(1, &name, 0).normals(dims.iter().product());
+    // Kernels of many inputs would else make numbers that outgrow every tolerance.
+    let scale = if dims.len() == 4 { 1.0 / (fan_in(dims) as f32).sqrt() } else { 0.1 };
+    let gain = dims.len() == 1 && name.ends_with("weight");
+    let centre = if gain || (name.contains("norm") && name.ends_with("weight")) { 1.0 } else { 0.0 };
+    let values: Vec<f32> = values.iter().map(|value| centre + scale * value).collect();
+    (name, Tensor::from_vec(values, dims, &Device::Cpu).unwrap())
+}
+
+/// Inputs of an output of a kernel, `[out, in, side, side]` or `[side, side, in, out]` with more outputs than a side.
+fn fan_in(dims: &[usize]) -> usize {
+    dims.iter().product::<usize>() / dims[0].max(dims[3])
 }
 
 /// A manifest for `config`.

@@ -12,8 +12,10 @@ pub mod names {
     pub const CLASS: &str = "class";
     /// Guidance, f32 `[batch]`.
     pub const ALPHA: &str = "alpha";
-    /// The generator's output, f32 `[batch, channels, height, width]`.
+    /// The generator's or its decoder's output, `[batch, channels, height, width]` of f32 or levels; an encoder's input, f32.
     pub const IMAGE: &str = "image";
+    /// The input of a decoder alone, f32 `[batch, channels, height, width]`.
+    pub const LATENT: &str = "latent";
     /// The symbolic name of the first dimension.
     pub const BATCH: &str = "batch";
 }

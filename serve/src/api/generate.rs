@@ -108,7 +108,7 @@ fn headers(service: &Service, order: Order, made: &Made) -> Vec<(HeaderName, Hea
 /// One image as it is, several as a sheet that is as square as can be.
 fn encode_png(service: &Service, order: Order, values: &[f32]) -> Result<Response, ApiError> {
     let images = to_pixels(service, values)?;
-    let shape = service.model.manifest.generator.image;
+    let shape = service.image;
     let count = images.len();
     let file = if let [image] = &images[..] {
         encode(service, order, "0", (shape, image))?
@@ -126,7 +126,7 @@ fn encode_json(service: &Service, order: Order, values: &[f32]) -> Result<Respon
     let manifest = &service.model.manifest;
     let mut images = Vec::with_capacity(order.count.get());
     for (index, image) in to_pixels(service, values)?.iter().enumerate() {
-        let file = encode(service, order, &index.to_string(), (manifest.generator.image, image))?;
+        let file = encode(service, order, &index.to_string(), (service.image, image))?;
         let class_name = manifest.classes.get(class);
         let (png, index) = (base64::encode(&file), index as u64);
         images.push(json!({
@@ -138,9 +138,8 @@ fn encode_json(service: &Service, order: Order, values: &[f32]) -> Result<Respon
 
 /// The bytes of every image.
 fn to_pixels(service: &Service, values: &[f32]) -> Result<Vec<Vec<u8>>, ApiError> {
-    let manifest = &service.model.manifest;
-    let shape = manifest.generator.image;
-    let image = |planar| pixels::to_bytes(manifest.value_range, planar, shape).map_err(ApiError::internal);
+    let (range, shape) = (service.model.manifest.output_range(), service.image);
+    let image = |planar| pixels::to_bytes(range, planar, shape).map_err(ApiError::internal);
     values.chunks_exact(shape.len()).map(image).collect()
 }
 

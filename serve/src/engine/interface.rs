@@ -1,6 +1,6 @@
 //! What a generator's graph is given and gives (`drifting_spec::names`), checked where it meets a manifest or a batch.
 
-use drifting_spec::{GeneratorConfig, Inputs, names};
+use drifting_spec::{GeneratorConfig, ImageShape, Inputs, Manifest, Pixels, names};
 
 use super::EngineError;
 
@@ -59,18 +59,43 @@ pub(super) fn check_inputs(engine: &'static str, config: &GeneratorConfig, input
     }
 }
 
-/// Checks the length of a batch's output.
-pub(super) fn check_output(config: &GeneratorConfig, batch: usize, found: usize) -> Result<(), EngineError> {
-    let expected = batch * config.image.len();
-    if found == expected {
-        return Ok(());
+/// What a graph gives: images of this shape, made of these pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) shape: ImageShape,
+    pub(super) pixels: Pixels,
+}
+
+impl Output {
+    /// The output that `manifest` describes.
+    pub(super) fn of(manifest: &Manifest) -> Result<Self, EngineError> {
+        let shape = manifest.image().map_err(|error| EngineError::Interface(error.to_string()))?;
+        Ok(Self { shape, pixels: manifest.pixels })
     }
-    Err(EngineError::Interface(format!("its output has {found} numbers for {batch} images, not {expected}")))
+
+    /// Dimensions of a batch.
+    pub(super) fn dims(&self, batch: usize) -> [usize; 4] {
+        [batch, self.shape.channels, self.shape.height, self.shape.width]
+    }
+
+    /// Checks the length of a batch.
+    pub(super) fn check(&self, batch: usize, found: usize) -> Result<(), EngineError> {
+        let expected = batch * self.shape.len();
+        if found == expected {
+            return Ok(());
+        }
+        Err(EngineError::Interface(format!("its output has {found} numbers for {batch} images, not {expected}")))
+    }
+}
+
+/// Levels of pixels as numbers, which is how the rest of the crate knows images.
+pub(super) fn numbers(levels: &[u8]) -> Vec<f32> {
+    levels.iter().copied().map(f32::from).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use drifting_spec::ImageShape;
+    use drifting_spec::AlphaRange;
 
     use super::*;
 
@@ -111,6 +136,9 @@ mod tests {
         let short = Inputs { style: vec![0], ..inputs };
         assert!(check_inputs("test", &config(), &short).unwrap_err().to_string().contains("\"style\" has 1"));
         assert!(check_inputs("test", &config(), &Inputs::default()).is_err());
-        assert!(check_output(&config(), 2, 31).is_err());
+        let alpha = AlphaRange { min: 1.0, max: 2.0, default: 1.0 };
+        let output = Output::of(&Manifest::new("test".to_owned(), config(), alpha)).unwrap();
+        assert!(output.check(2, 32).is_ok() && output.check(2, 31).is_err());
+        assert_eq!((output.dims(2), numbers(&[0, 255])), ([2, 1, 4, 4], vec![0.0, 255.0]));
     }
 }

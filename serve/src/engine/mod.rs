@@ -2,9 +2,15 @@
 //!
 //! The rest of the crate knows [`Engine`] only; each runtime stays behind the one file that names it.
 
+mod cache;
 mod interface;
+mod missing;
+mod network;
 mod onnxruntime;
+mod profile;
+mod provider;
 mod rten;
+mod tensorrt;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -17,16 +23,22 @@ use serde::Serialize;
 use crate::model::Model;
 use crate::runtime::{self, RuntimeSettings};
 
+pub(crate) use missing::{missing_library, remedy};
+pub use network::{Network, open_network};
+pub(crate) use onnxruntime::open_library;
 pub use onnxruntime::{Loaded, load as load_onnxruntime};
+pub use profile::batch_sizes;
+pub use provider::{Precision, Provider, ProviderSettings};
 pub use rten::VERSION as RTEN_VERSION;
+pub use tensorrt::{BUILT_IN as TENSORRT_BUILT_IN, Plan, PlanCard, build_plan};
 
 /// A generator that was loaded and can be run.
 pub trait Engine: Send {
     /// Which engine this is.
     fn info(&self) -> &EngineInfo;
 
-    /// Runs one batch; returns the images as `[batch, channels, height, width]` in row-major order, in the manifest's
-    /// `value_range`.
+    /// Runs one batch; returns the images as `[batch, channels, height, width]` in row-major order, black and
+    /// white as [`Manifest::output_range`](drifting_spec::Manifest::output_range) says.
     ///
     /// # Errors
     /// Inputs that do not fit the model, and whatever the engine reports.
@@ -36,7 +48,7 @@ pub trait Engine: Send {
 /// What `/info`, the log and the response headers tell about the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EngineInfo {
-    /// `onnxruntime` or `rten`.
+    /// `onnxruntime`, `rten` or `tensorrt`.
     pub name: &'static str,
     /// Version of the library in use.
     pub version: String,
@@ -66,11 +78,13 @@ pub enum EngineChoice {
     OnnxRuntime,
     /// rten, which is compiled in.
     Rten,
+    /// TensorRT without ONNX Runtime, with the feature `tensorrt`.
+    TensorRt,
 }
 
 impl EngineChoice {
     /// The names that [`EngineChoice::from_str`] knows.
-    pub const NAMES: [&'static str; 3] = ["auto", "onnxruntime", "rten"];
+    pub const NAMES: [&'static str; 4] = ["auto", "onnxruntime", "rten", "tensorrt"];
 }
 
 impl FromStr for EngineChoice {
@@ -81,6 +95,7 @@ impl FromStr for EngineChoice {
             "auto" => Ok(Self::Auto),
             "onnxruntime" => Ok(Self::OnnxRuntime),
             "rten" => Ok(Self::Rten),
+            "tensorrt" => Ok(Self::TensorRt),
             _ => Err(format!("no engine is called {name:?}: {} are", Self::NAMES.join(", "))),
         }
     }
@@ -98,6 +113,38 @@ pub enum EngineError {
     /// ONNX Runtime was asked for and is not there.
     #[error("ONNX Runtime is not available: {0}")]
     Library(String),
+    /// The execution provider that was asked for is not there.
+    #[error("the execution provider {provider} cannot be used: {problem}; {remedy}")]
+    Provider {
+        /// The provider.
+        provider: Provider,
+        /// What is missing.
+        problem: String,
+        /// What mends it.
+        remedy: String,
+    },
+    /// The settings ask for what no engine does.
+    #[error("{0}")]
+    Settings(String),
+    /// The cache of built engines cannot be used.
+    #[error("{}: {source}", path.display())]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// TensorRT was asked for and is not there.
+    #[error("TensorRT is not available: {0}")]
+    TensorRt(String),
+    /// A plan of TensorRT that is of no use here.
+    #[error("{}: {problem}; build it again with `drifting export --target tensorrt`", path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The engine refuses the model.
     #[error("{engine} cannot load the model: {problem}")]
     Load {
@@ -120,14 +167,33 @@ pub enum EngineError {
 }
 
 /// How an engine is chosen and set up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EngineSettings {
     /// The engine that was asked for.
     pub choice: EngineChoice,
+    /// What computes within ONNX Runtime.
+    pub provider: ProviderSettings,
     /// Threads that compute one batch; all processors when none is given.
     pub threads: Option<NonZeroUsize>,
-    /// Where ONNX Runtime is looked for.
+    /// The plan of TensorRT to run, in place of one from the cache.
+    pub plan: Option<PathBuf>,
+    /// Images in the largest batch that will be run; what is built ahead for a GPU is built for it.
+    pub max_batch: usize,
+    /// Where libraries are looked for.
     pub runtime: RuntimeSettings,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            choice: EngineChoice::default(),
+            provider: ProviderSettings::default(),
+            threads: None,
+            plan: None,
+            max_batch: 8,
+            runtime: RuntimeSettings::default(),
+        }
+    }
 }
 
 impl EngineSettings {
@@ -141,15 +207,27 @@ impl EngineSettings {
 /// Loads `model` into the engine that `settings` choose. `notify` is told before anything is fetched.
 ///
 /// # Errors
-/// The chosen engine is not there (with [`EngineChoice::OnnxRuntime`]) or refuses the model.
+/// The chosen engine or its execution provider is not there (what was asked for by name is never replaced), contradicting
+/// settings, or a model that the engine refuses.
 pub fn open(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
+    if settings.choice == EngineChoice::TensorRt {
+        settings.provider.check_tensorrt().map_err(EngineError::Settings)?;
+        return tensorrt::open(model, settings, notify);
+    }
+    settings.provider.check().map_err(EngineError::Settings)?;
+    let named = settings.provider.provider != Provider::Cpu;
     let threads = settings.thread_count();
     let reason = match settings.choice {
-        EngineChoice::Rten => None,
+        EngineChoice::Rten if named => {
+            let problem = format!("--provider {} belongs to --engine onnxruntime", settings.provider.provider);
+            return Err(EngineError::Settings(problem));
+        }
+        EngineChoice::Rten | EngineChoice::TensorRt => None,
         EngineChoice::OnnxRuntime => return open_onnxruntime(model, settings, notify),
         EngineChoice::Auto => match open_onnxruntime(model, settings, notify) {
-            // A model that ONNX Runtime refuses is an error: only a missing library is a reason for another engine.
-            Err(error @ EngineError::Library(_)) => Some(error.to_string()),
+            // A model that ONNX Runtime refuses is an error, and so is a provider that was asked for: only a missing
+            // library is a reason for another engine.
+            Err(error @ EngineError::Library(_)) if !named => Some(error.to_string()),
             other => return other,
         },
     };
@@ -164,8 +242,10 @@ fn open_onnxruntime(
     settings: &EngineSettings,
     notify: &dyn Fn(&str),
 ) -> Result<Box<dyn Engine>, EngineError> {
-    let library = runtime::find(&settings.runtime, notify).map_err(|error| EngineError::Library(error.to_string()))?;
-    Ok(Box::new(onnxruntime::OnnxRuntime::load(model, &library.path, settings.thread_count())?))
+    let kit = settings.provider.provider.kit();
+    let library = runtime::find(kit, &settings.runtime, notify);
+    let library = library.map_err(|error| EngineError::Library(error.to_string()))?;
+    Ok(Box::new(onnxruntime::OnnxRuntime::load(model, &library, settings)?))
 }
 
 #[cfg(test)]

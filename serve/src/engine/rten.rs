@@ -1,11 +1,13 @@
 //! The pure-Rust engine rten. The only file that names it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use drifting_spec::{GeneratorConfig, Inputs, names};
-use rten::{Dimension, Model as Graph, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use drifting_spec::{GeneratorConfig, Inputs, Pixels, names};
+use rten::{DataType, Dimension, Model as Graph, NodeId, RunOptions, ThreadPool, Value, ValueOrView, ValueType};
 
-use super::interface::{check_inputs, check_interface, check_output, interface};
+use super::interface::{Output, check_inputs, check_interface, interface, numbers};
+use super::network::Network;
 use super::{Engine, EngineError, EngineInfo};
 use crate::model::Model;
 
@@ -20,6 +22,7 @@ pub(super) struct Rten {
     inputs: Vec<NodeId>,
     output: NodeId,
     config: GeneratorConfig,
+    image: Output,
     threads: Arc<ThreadPool>,
     info: EngineInfo,
 }
@@ -42,16 +45,56 @@ impl Rten {
         let id = |name: &str| graph.node_id(name).map_err(|error| refused(error.to_string()));
         let inputs = interface(&config).iter().map(|(name, _)| id(name)).collect::<Result<_, _>>()?;
         let output = id(names::IMAGE)?;
-        let info = EngineInfo {
-            name: NAME,
-            version: VERSION.to_owned(),
-            provider: "rten-cpu",
-            threads,
-            library: None,
-            fallback,
-        };
+        let info = info(threads, fallback);
         let threads = Arc::new(ThreadPool::with_num_threads(threads));
-        Ok(Self { graph, inputs, output, config, threads, info })
+        Ok(Self { graph, inputs, output, config, image: Output::of(&model.manifest)?, threads, info })
+    }
+}
+
+fn info(threads: usize, fallback: Option<String>) -> EngineInfo {
+    EngineInfo { name: NAME, version: VERSION.to_owned(), provider: "rten-cpu", threads, library: None, fallback }
+}
+
+/// A network of one input in rten.
+pub(super) struct RtenNetwork {
+    graph: Graph,
+    threads: Arc<ThreadPool>,
+    info: EngineInfo,
+}
+
+impl RtenNetwork {
+    /// Loads the network at `path`.
+    ///
+    /// # Errors
+    /// rten refuses it.
+    pub(super) fn load(path: &Path, threads: usize) -> Result<Self, EngineError> {
+        let refused = |problem: String| EngineError::Load { engine: NAME, problem };
+        let graph = Graph::load_file(path).map_err(|error| refused(error.to_string()))?;
+        Ok(Self { graph, threads: Arc::new(ThreadPool::with_num_threads(threads)), info: info(threads, None) })
+    }
+}
+
+impl Network for RtenNetwork {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn run(&mut self, shape: &[usize], input: &[f32], outputs: &[String]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let failed = |problem: String| EngineError::Run { engine: NAME, problem };
+        let id = |name: &String| self.graph.node_id(name).map_err(|error| EngineError::Interface(error.to_string()));
+        let ids = outputs.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+        let &[place] = self.graph.input_ids() else {
+            return Err(EngineError::Interface("it has not exactly one input".to_owned()));
+        };
+        let feed: Vec<(NodeId, ValueOrView)> = vec![(place, floats(shape, input).map_err(failed)?.into())];
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
+        let found = self.graph.run(feed, &ids, Some(options)).map_err(|error| failed(error.to_string()))?;
+        let output = |value: Value| {
+            let pixels =
+                if value.dtype() == ValueType::Tensor(DataType::UInt8) { Pixels::Uint8 } else { Pixels::Float };
+            values(value, pixels).ok_or_else(|| failed("an output is made neither of floats nor of bytes".to_owned()))
+        };
+        found.into_iter().map(output).collect()
     }
 }
 
@@ -95,10 +138,19 @@ impl Engine for Rten {
         }
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads)));
         let outputs = self.graph.run(feed, &[self.output], Some(options)).map_err(|error| failed(error.to_string()))?;
-        let image = outputs.into_iter().next().and_then(Value::into_tensor::<f32>);
-        let image = image.ok_or_else(|| failed(format!("output {:?} is not f32", names::IMAGE)))?.into_data();
-        check_output(&self.config, batch, image.len())?;
+        let image = outputs.into_iter().next().and_then(|value| values(value, self.image.pixels));
+        let other = || failed(format!("output {:?} is not made of {}", names::IMAGE, self.image.pixels));
+        let image = image.ok_or_else(other)?;
+        self.image.check(batch, image.len())?;
         Ok(image)
+    }
+}
+
+/// The numbers or levels of an output, if it is made of them.
+fn values(value: Value, pixels: Pixels) -> Option<Vec<f32>> {
+    match pixels {
+        Pixels::Float => value.into_tensor::<f32>().map(|tensor| tensor.into_data()),
+        Pixels::Uint8 => value.into_tensor::<u8>().map(|tensor| numbers(&tensor.into_data())),
     }
 }
 

@@ -1,20 +1,29 @@
-//! Where the shared library of ONNX Runtime comes from.
+//! Where the shared libraries of the engines come from.
 //!
-//! In this order: the file that `ORT_DYLIB_PATH` names, the cache of this program, and one download by the user's own
-//! `pip` into that cache. Nothing else is searched, so the library in use never depends on what a machine happens to
-//! have installed.
+//! ONNX Runtime, in this order: the file that `ORT_DYLIB_PATH` names, the cache of this program, and one download by the
+//! user's own `pip` into that cache. Nothing else is searched, so the library in use never depends on what a machine
+//! happens to have installed. The kits for GPUs are larger and only installed when asked for ([`install()`]).
 
-mod fetch;
-mod wheel;
+mod gpu;
+mod install;
+mod kit;
+mod mapped;
+mod pip;
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use wheel::VERSION;
+pub use gpu::{Gpu, gpus};
+pub use install::{Installed, install};
+pub(crate) use kit::PLUGIN;
+pub use kit::{Kit, TENSORRT_RTX_VERSION, VERSION};
+#[cfg(feature = "tensorrt")]
+pub(crate) use kit::{TENSORRT_RTX, TENSORRT_RTX_PARSER};
+pub(crate) use mapped::mapped;
 
 /// Names the shared library to use.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -51,11 +60,17 @@ impl RuntimeSettings {
         Self { library: folder(LIBRARY_VARIABLE), cache, offline }
     }
 
-    /// Where the cache holds the library, if there is a cache and a wheel for this platform.
+    /// Where the cache holds `kit`, if there is a cache and such a kit for this machine.
     #[must_use]
-    pub fn cached_library(&self) -> Option<PathBuf> {
-        let wheel = wheel::for_this_platform()?;
-        Some(self.cache.as_ref()?.join("onnxruntime").join(VERSION).join(wheel.platform).join(wheel.file_name()))
+    pub fn kit_folder(&self, kit: Kit) -> Option<PathBuf> {
+        kit.path(self.cache.as_ref()?)
+    }
+
+    /// Where the cache holds ONNX Runtime in `kit`.
+    #[must_use]
+    pub fn cached_library(&self, kit: Kit) -> Option<PathBuf> {
+        let name = kit.libraries().into_iter().find(|name| name.starts_with("libonnxruntime."))?;
+        Some(self.kit_folder(kit)?.join(name))
     }
 }
 
@@ -90,7 +105,7 @@ pub struct Library {
     pub source: Source,
 }
 
-/// Why ONNX Runtime cannot be had.
+/// Why a library cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The variable names no file.
@@ -99,12 +114,44 @@ pub enum RuntimeError {
     /// No environment variable tells where the cache is.
     #[error("there is no folder for the download: set {CACHE_VARIABLE}, or {LIBRARY_VARIABLE} to a libonnxruntime")]
     NoCache,
-    /// There is no pinned wheel for this machine.
-    #[error("no wheel of ONNX Runtime {VERSION} is known for {0}; set {LIBRARY_VARIABLE} to a libonnxruntime")]
-    Platform(String),
+    /// There are no pinned wheels for this machine.
+    #[error("no wheel of {kit} is known for {platform}; set {LIBRARY_VARIABLE} to a libonnxruntime")]
+    Platform {
+        /// What was asked for.
+        kit: Kit,
+        /// Operating system and processor.
+        platform: String,
+    },
     /// Downloads are forbidden.
-    #[error("it is not in the cache ({}) and {OFFLINE_VARIABLE} forbids a download; set {LIBRARY_VARIABLE} to a libonnxruntime", .0.display())]
-    Offline(PathBuf),
+    #[error(
+        "{kit} is not in the cache ({}) and {OFFLINE_VARIABLE} forbids a download; set {LIBRARY_VARIABLE} to a libonnxruntime",
+        place.display()
+    )]
+    Offline {
+        /// What was asked for.
+        kit: Kit,
+        /// Where it would be.
+        place: PathBuf,
+    },
+    /// The kit is not installed, and too large to be fetched without being asked for.
+    #[error("{kit} is not installed; `{}` installs it", kit.command())]
+    NotInstalled {
+        /// The kit.
+        kit: Kit,
+    },
+    /// The disk is too full.
+    #[error(
+        "{} has {free} MB free and {needed} MB are needed; {CACHE_VARIABLE} names a folder on another disk",
+        folder.display()
+    )]
+    Space {
+        /// Where it was to be installed.
+        folder: PathBuf,
+        /// Megabytes that are needed.
+        needed: u64,
+        /// Megabytes that are free.
+        free: u64,
+    },
     /// Python or pip did not do its part.
     #[error("`{command}` failed: {problem}")]
     Python {
@@ -123,33 +170,44 @@ pub enum RuntimeError {
     },
 }
 
-/// Finds ONNX Runtime, downloading it once if it must; `notify` is told what happens before it does.
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RuntimeError + use<> {
+    let path = path.to_owned();
+    move |source| RuntimeError::Io { path, source }
+}
+
+/// Operating system and processor.
+fn platform() -> String {
+    format!("{} {}", env::consts::OS, env::consts::ARCH)
+}
+
+/// Finds ONNX Runtime in `kit`. That of the CPU is downloaded once if it must; `notify` is told what happens before it
+/// does. Larger kits are never downloaded here.
 ///
 /// # Errors
 /// Names the place that was looked at and what to do.
-pub fn find(settings: &RuntimeSettings, notify: &dyn Fn(&str)) -> Result<Library, RuntimeError> {
-    if let Some(library) = look(settings)? {
+pub fn find(kit: Kit, settings: &RuntimeSettings, notify: &dyn Fn(&str)) -> Result<Library, RuntimeError> {
+    if let Some(library) = look(kit, settings)? {
         return Ok(library);
     }
-    let platform = || RuntimeError::Platform(format!("{} {}", env::consts::OS, env::consts::ARCH));
-    let wheel = wheel::for_this_platform().ok_or_else(platform)?;
-    let target = settings.cached_library().ok_or(RuntimeError::NoCache)?;
-    if settings.offline {
-        return Err(RuntimeError::Offline(target));
+    if kit != Kit::OnnxRuntime {
+        return Err(RuntimeError::NotInstalled { kit });
     }
-    fetch::fetch(wheel, &target, notify)
+    let Installed { fresh, .. } = install(kit, settings, notify)?;
+    let path = settings.cached_library(kit).ok_or(RuntimeError::NoCache)?;
+    Ok(Library { path, source: if fresh { Source::Download } else { Source::Cache } })
 }
 
-/// Looks for ONNX Runtime without downloading anything.
+/// Looks for ONNX Runtime in `kit` without downloading anything.
 ///
 /// # Errors
 /// `ORT_DYLIB_PATH` names no file: what was asked for by name is not replaced by another library.
-pub fn look(settings: &RuntimeSettings) -> Result<Option<Library>, RuntimeError> {
+pub fn look(kit: Kit, settings: &RuntimeSettings) -> Result<Option<Library>, RuntimeError> {
     match &settings.library {
         Some(path) if path.is_file() => Ok(Some(Library { path: path.clone(), source: Source::Variable })),
         Some(path) => Err(RuntimeError::Variable(path.clone())),
         None => {
-            let cached = settings.cached_library().filter(|path| path.is_file());
+            let complete = settings.kit_folder(kit).is_some_and(|folder| kit.is_complete(&folder));
+            let cached = settings.cached_library(kit).filter(|_| complete);
             Ok(cached.map(|path| Library { path, source: Source::Cache }))
         }
     }
@@ -188,10 +246,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("libonnxruntime.so");
         let settings = RuntimeSettings { library: Some(path.clone()), ..RuntimeSettings::default() };
-        let error = find(&settings, &nothing_is_said).unwrap_err().to_string();
+        let find = || find(Kit::OnnxRuntime, &settings, &nothing_is_said);
+        let error = find().unwrap_err().to_string();
         assert!(error.contains("ORT_DYLIB_PATH") && error.contains("libonnxruntime.so"), "{error}");
         fs::write(&path, "").unwrap();
-        assert_eq!(find(&settings, &nothing_is_said).unwrap(), Library { path, source: Source::Variable });
+        assert_eq!(find().unwrap(), Library { path, source: Source::Variable });
     }
 
     #[test]
@@ -199,12 +258,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Some(folder.path().to_owned());
         let settings = RuntimeSettings { cache, offline: true, ..RuntimeSettings::default() };
-        let Some(path) = settings.cached_library() else { return };
-        let error = find(&settings, &nothing_is_said).unwrap_err();
-        assert!(matches!(error, RuntimeError::Offline(_)) && error.to_string().contains("DRIFTING_OFFLINE"), "{error}");
+        let Some(path) = settings.cached_library(Kit::OnnxRuntime) else { return };
+        let find = |settings| find(Kit::OnnxRuntime, settings, &nothing_is_said);
+        let error = find(&settings).unwrap_err();
+        assert!(
+            matches!(error, RuntimeError::Offline { .. }) && error.to_string().contains("DRIFTING_OFFLINE"),
+            "{error}"
+        );
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(find(&settings, &nothing_is_said).unwrap(), Library { path, source: Source::Cache });
-        assert!(matches!(find(&RuntimeSettings::default(), &nothing_is_said), Err(RuntimeError::NoCache)));
+        assert_eq!(find(&settings).unwrap(), Library { path, source: Source::Cache });
+        assert!(matches!(find(&RuntimeSettings::default()), Err(RuntimeError::NoCache)));
+    }
+
+    #[test]
+    fn large_kits_are_used_if_complete_and_never_fetched_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = RuntimeSettings { cache: Some(folder.path().to_owned()), ..RuntimeSettings::default() };
+        let Some(kit) = settings.kit_folder(Kit::Cuda) else { return };
+        let error = find(Kit::Cuda, &settings, &nothing_is_said).unwrap_err().to_string();
+        assert!(error.contains("`drifting runtime install --cuda`"), "{error}");
+        fs::create_dir_all(&kit).unwrap();
+        let names = Kit::Cuda.libraries();
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(look(Kit::Cuda, &settings).unwrap(), None, "{number} of {} libraries", names.len());
+            fs::write(kit.join(name), "").unwrap();
+        }
+        let found = look(Kit::Cuda, &settings).unwrap().unwrap();
+        assert!(found.path.ends_with("libonnxruntime.so.1.31.1") && found.path.starts_with(&kit));
     }
 }

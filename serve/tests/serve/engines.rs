@@ -9,7 +9,7 @@ use crate::fixture;
 
 fn open(choice: EngineChoice, runtime: RuntimeSettings) -> Result<Box<dyn Engine>, String> {
     let model = Model::from_bytes(fixture::model()).unwrap();
-    let settings = EngineSettings { choice, threads: 2.try_into().ok(), runtime };
+    let settings = EngineSettings { choice, threads: 2.try_into().ok(), runtime, ..EngineSettings::default() };
     engine::open(&model, &settings, &|message| println!("{message}")).map_err(|error| error.to_string())
 }
 

@@ -1,12 +1,16 @@
 //! What this machine offers for serving, found without changing it.
 
+mod libraries;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
 use crate::engine::{self, RTEN_VERSION};
-use crate::runtime::{self, Library, RuntimeSettings};
+use crate::runtime::{self, Gpu, Kit, Library, RuntimeSettings};
+
+pub use libraries::{KitReport, LibraryReport};
 
 /// What `drifting doctor` tells about serving.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +21,12 @@ pub struct Report {
     pub engine: &'static str,
     /// ONNX Runtime.
     pub onnxruntime: OnnxRuntimeReport,
+    /// The kits for GPUs, with all their libraries.
+    pub kits: Vec<KitReport>,
+    /// Libraries that only the system can bring.
+    pub system: Vec<LibraryReport>,
+    /// NVIDIA's GPUs.
+    pub gpus: Vec<Gpu>,
     /// What a download needs.
     pub python: PythonReport,
     /// Version of the compiled-in engine rten.
@@ -60,7 +70,7 @@ pub struct PythonReport {
     pub pip: Option<String>,
 }
 
-/// Looks at this machine. Loads ONNX Runtime if it is there; downloads nothing.
+/// Looks at this machine. Loads ONNX Runtime and every library of the kits that are there; downloads nothing.
 #[must_use]
 pub fn doctor(settings: &RuntimeSettings) -> Report {
     let python = PythonReport { python: python(&["--version"]), pip: python(&["-m", "pip", "--version"]) };
@@ -69,6 +79,9 @@ pub fn doctor(settings: &RuntimeSettings) -> Report {
         version: env!("CARGO_PKG_VERSION"),
         engine: if onnxruntime.version.is_some() { "onnxruntime" } else { "rten" },
         onnxruntime,
+        system: libraries::system(),
+        kits: [Kit::Cuda, Kit::TensorRt].map(|kit| libraries::kit(kit, settings)).into(),
+        gpus: runtime::gpus(),
         python,
         rten: RTEN_VERSION,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -76,7 +89,7 @@ pub fn doctor(settings: &RuntimeSettings) -> Report {
 }
 
 fn onnxruntime(settings: &RuntimeSettings, pip: bool) -> OnnxRuntimeReport {
-    let found = runtime::look(settings);
+    let found = runtime::look(Kit::OnnxRuntime, settings);
     let mut report = OnnxRuntimeReport {
         library: None,
         version: None,
@@ -98,7 +111,7 @@ fn onnxruntime(settings: &RuntimeSettings, pip: bool) -> OnnxRuntimeReport {
         }
         Ok(None) if pip => {
             report.advice =
-                Some("`drifting doctor --fetch` downloads it now, `drifting serve` when it needs it".to_owned())
+                Some(format!("`{}` fetches it now, `drifting serve` when it needs it", Kit::OnnxRuntime.command()));
         }
         Ok(None) => report.advice = Some(format!("install python3 with pip, or set {}", runtime::LIBRARY_VARIABLE)),
     }
@@ -112,7 +125,7 @@ fn places(settings: &RuntimeSettings, pip: bool) -> Vec<Place> {
     };
     let place = |name: &str, finding: String| Place { name: name.to_owned(), finding };
     let named = settings.library.as_ref();
-    let cached = settings.cached_library();
+    let cached = settings.cached_library(Kit::OnnxRuntime);
     let download = match (named.is_some(), settings.offline, pip) {
         (true, ..) => format!("passed over: {} is set", runtime::LIBRARY_VARIABLE),
         (_, true, _) => format!("forbidden by {}", runtime::OFFLINE_VARIABLE),
@@ -153,6 +166,7 @@ mod tests {
         assert!(offline.onnxruntime.advice.unwrap().contains("DRIFTING_OFFLINE"));
         assert!(offline.onnxruntime.places[2].finding.contains("forbidden"));
         assert!(offline.threads > 0);
+        assert!(offline.kits.iter().all(|kit| !kit.installed && kit.libraries.is_empty() && kit.advice.is_some()));
     }
 
     #[test]

@@ -1,0 +1,57 @@
+//! Engines and their libraries by the built command: what is asked for and not there is an error that says what mends it.
+
+mod common;
+
+use common::Workspace;
+
+#[test]
+fn what_is_not_there_is_an_error_that_says_what_mends_it() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "1"]);
+    workspace.succeed(&["export", "run", "--out", "model.onnx"]);
+    let fail = |cache: &str, args: &[&str]| {
+        let mut command = workspace.command(&[&["serve", "model.onnx", "--port", "0"], args].concat());
+        command.env("DRIFTING_CACHE", workspace.path(cache)).env("DRIFTING_OFFLINE", "1").env_remove("ORT_DYLIB_PATH");
+        let output = command.output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && !message.contains("panicked"), "{args:?}: {message}");
+        message
+    };
+    let offline = fail("empty", &["--engine", "onnxruntime"]);
+    assert!(offline.contains("DRIFTING_OFFLINE"), "{offline}");
+    // A provider that was asked for is never replaced, not by `auto` either.
+    let cuda = fail("empty", &["--provider", "cuda"]);
+    assert!(cuda.contains("`drifting runtime install --cuda`"), "{cuda}");
+    let rten = fail("empty", &["--engine", "rten", "--provider", "cuda"]);
+    assert!(rten.contains("--engine onnxruntime"), "{rten}");
+    let device = fail("empty", &["--device", "1"]);
+    assert!(device.contains("--provider cuda"), "{device}");
+    let tensorrt = fail("empty", &["--engine", "tensorrt"]);
+    let mends = ["--features tensorrt", "drifting runtime install --tensorrt"];
+    assert!(mends.iter().any(|words| tensorrt.contains(words)), "{tensorrt}");
+}
+
+#[test]
+fn the_runtime_is_installed_only_where_it_may_be() {
+    let workspace = Workspace::new();
+    let run = |args: &[&str]| {
+        let mut command = workspace.command(args);
+        command
+            .env("DRIFTING_CACHE", workspace.path("cache"))
+            .env("DRIFTING_OFFLINE", "1")
+            .env_remove("ORT_DYLIB_PATH");
+        command.output().unwrap()
+    };
+    for kit in ["--cuda", "--tensorrt"] {
+        let output = run(&["runtime", "install", kit]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains("DRIFTING_OFFLINE"), "{message}");
+    }
+    assert!(!workspace.path("cache").exists(), "nothing is written");
+    let output = run(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["engine"], &report["kits"][0]["installed"]), (&"rten".into(), &false.into()));
+    assert_eq!(report["kits"][1]["kit"], "tensorrt");
+    assert_eq!(report["system"][0]["name"], "libcuda.so.1");
+}
