@@ -42,16 +42,18 @@ fn pythons_checker_accepts_every_profile_and_pythons_runtime_gives_the_same_imag
     }
     let folder = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
-    let mut add =
-        |name: &str, expected: BTreeMap<String, Tensor>, write: &dyn Fn(&Path, &ExportSettings), all: &[_]| {
-            let reference = folder.path().join(format!("{name}.safetensors"));
-            weights::write(&reference, &expected, &Default::default()).unwrap();
-            for (i, settings) in all.iter().enumerate() {
-                let onnx = folder.path().join(format!("{name}, {} {i}.onnx", settings.profile));
-                write(&onnx, settings);
-                files.extend([onnx, reference.clone()]);
-            }
-        };
+    let mut add = |name: &str,
+                   expected: BTreeMap<String, Tensor>,
+                   write: &dyn Fn(&Path, &ExportSettings),
+                   all: &[ExportSettings]| {
+        let reference = folder.path().join(format!("{name}.safetensors"));
+        weights::write(&reference, &expected, &Default::default()).unwrap();
+        for (i, settings) in all.iter().enumerate() {
+            let onnx = folder.path().join(format!("{name}, {} {i}.onnx", settings.profile));
+            write(&onnx, settings);
+            files.extend([onnx, reference.clone()]);
+        }
+    };
     let more = [("fixed batch", PROFILES.map(|profile| fixed(profile, 3))), ("external data", PROFILES.map(external))];
     let settings = settings().into_iter().map(|(name, config)| (name, config, PROFILES.map(with)));
     for (name, config, all) in settings.chain(more.map(|(name, all)| (name, tiny(), all))) {
