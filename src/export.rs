@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use drifting_export::{
     ExportSettings, ExternalData, ImageModel, OwnedModel, Part, Profile, Report, export, export_network,
 };
@@ -125,6 +125,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let model = models::open(&args.model, args.ema)?;
     let NetworkArgs { pixels, parts, .. } = args.network;
+    let deployed = args.target.plan(&args.out, &model.manifest, settings)?.is_some();
+    if parts && deployed {
+        bail!("--parts makes two files, a server's model is one: leave it or --target out");
+    }
     let mut decoder = args.network.decoder.as_deref().map(Decoder::open).transpose()?;
     let latent = model.manifest.generator.image;
     let part = decoder.take_if(|_| parts).map(|decoder| Part::behind(decoder, latent, pixels));

@@ -116,8 +116,16 @@ impl Source {
 
     fn generate(&mut self, inputs: &Inputs) -> Result<Vec<f32>> {
         match self {
-            Self::Weights(_, generator) => Ok(generator.run(inputs)?.flatten_all()?.to_vec1()?),
-            Self::Exported(_, engine) => Ok(engine.run(inputs)?),
+            Self::Weights(_, generator) => {
+                let image = generator.run(inputs)?.flatten_all()?.to_vec1()?;
+                engine::check_finite(&image)?;
+                Ok(image)
+            }
+            Self::Exported(_, engine) => {
+                let image = engine.run(inputs)?;
+                engine::check_finite(&image)?;
+                Ok(image)
+            }
         }
     }
 }

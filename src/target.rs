@@ -49,6 +49,11 @@ pub(crate) struct Args {
 const HEADING: &str = "With --target triton or kserve";
 
 impl Args {
+    /// Whether more than a file is asked for.
+    pub(crate) fn is_server(&self) -> bool {
+        self.target != TargetName::Onnx
+    }
+
     /// The deployment that was asked for; none for the file alone.
     pub(crate) fn plan(&self, out: &Path, manifest: &Manifest, graph: ExportSettings) -> Result<Option<Deployment>> {
         let target = match self.target {

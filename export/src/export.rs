@@ -49,7 +49,7 @@ pub fn export(
         let files = write_model(unverified, manifest, &network.model().tensors(), settings)?;
         let file = ModelFile::open(unverified)?;
         let mut verification = ImageVerification::start(&file, network.model())?;
-        sheet = Sheet::make(&network.generator, manifest)?;
+        sheet = Sheet::make(network.model(), manifest)?;
         drop(network);
         verification.second_opinion(&file)?;
         if settings.profile == Profile::Bf16 {

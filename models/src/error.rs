@@ -44,6 +44,14 @@ pub enum Error {
         /// The shape it has.
         found: Vec<usize>,
     },
+    /// A parameter holds integers.
+    #[error("weights: tensor {name} holds {found:?} numbers, expected floating point")]
+    DType {
+        /// Parameter name.
+        name: String,
+        /// The type that it has.
+        found: candle_core::DType,
+    },
     /// A parameter holds a number that is not finite.
     #[error("weights: tensor {name} holds NaN or infinite numbers")]
     NotFinite {

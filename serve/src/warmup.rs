@@ -13,7 +13,7 @@ use crate::service::Limits;
 /// several rows, so a transformer usually runs one image at a time.
 ///
 /// # Errors
-/// The engine cannot run a single image.
+/// The engine cannot run a single image, or its numbers are not finite.
 pub(crate) fn batch_sizes(
     engine: &mut dyn Engine,
     manifest: &Manifest,
@@ -42,7 +42,9 @@ fn run(engine: &mut dyn Engine, manifest: &Manifest, indices: &[u64]) -> Result<
         };
         inputs.push_seeded(&manifest.generator, 0, index, class, alpha);
     }
-    engine.run(&inputs)
+    let images = engine.run(&inputs)?;
+    engine::check_finite(&images)?;
+    Ok(images)
 }
 
 fn same_bits(together: &[f32], alone: &[Vec<f32>; 2]) -> bool {

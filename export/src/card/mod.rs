@@ -27,6 +27,6 @@ pub(crate) fn write(path: &Path, sheet: Option<&Sheet>, manifest: &Manifest, rep
         weights::write_bytes(&path.with_file_name(SAMPLES_FILE), &sheet.png)?;
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let card = text::card(&file, manifest, report, sheet);
+    let card = text::card(&file, manifest, report, sheet)?;
     Ok(weights::write_bytes(&path.with_file_name(CARD_FILE), card.as_bytes())?)
 }

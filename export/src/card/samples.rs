@@ -1,9 +1,8 @@
 //! A sheet of images that the generator makes, for people to look at.
 
-use drifting_models::Generator;
 use drifting_spec::{ImageShape, Inputs, Manifest, pixels};
 
-use crate::{Error, Result};
+use crate::{Error, ImageModel, Result};
 
 /// Images of one class, from left to right.
 const COLUMNS: usize = 4;
@@ -23,16 +22,16 @@ pub(crate) struct Sheet {
 }
 
 impl Sheet {
-    /// The sheet of a generator; none if its images are no pictures, as latents are not.
+    /// The sheet of a model; none if its images are no pictures, as latents are not.
     ///
     /// # Errors
-    /// A generator that cannot be run.
-    pub(crate) fn make(generator: &Generator, manifest: &Manifest) -> Result<Option<Self>> {
-        let shape = manifest.generator.image;
+    /// Networks that cannot be run.
+    pub(crate) fn make(network: ImageModel<'_>, manifest: &Manifest) -> Result<Option<Self>> {
+        let shape = manifest.image().map_err(problem)?;
         if !matches!(shape.channels, 1 | 3) {
             return Ok(None);
         }
-        let affordable = BUDGET / manifest.generator.macs().max(1) / COLUMNS as u64;
+        let affordable = BUDGET / manifest.macs().max(1) / COLUMNS as u64;
         let rows = ROWS.min(usize::try_from(affordable).unwrap_or(ROWS)).max(1);
         let classes = spread(manifest.generator.classes, rows);
         let mut images = Vec::new();
@@ -41,8 +40,8 @@ impl Sheet {
                 // One at a time, as `drifting sample` makes them.
                 let mut inputs = Inputs::default();
                 inputs.push_seeded(&manifest.generator, SEED, index as u64, class, manifest.alpha.default);
-                let image = generator.run(&inputs)?.flatten_all()?.to_vec1::<f32>()?;
-                images.push(pixels::to_bytes(manifest.value_range, &image, shape).map_err(problem)?);
+                let image = network.run(manifest, &inputs)?.flatten_all()?.to_vec1::<f32>()?;
+                images.push(pixels::to_bytes(manifest.output_range(), &image, shape).map_err(problem)?);
             }
         }
         let (shape, bytes) = pixels::sheet(&images, shape, COLUMNS).map_err(problem)?;
@@ -75,6 +74,7 @@ fn encode(shape: ImageShape, bytes: &[u8]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use drifting_models::Generator;
     use drifting_models::nn::Source;
     use drifting_spec::{AlphaRange, GeneratorConfig};
 
@@ -85,7 +85,7 @@ mod tests {
         let config = GeneratorConfig { style_tokens: 2, ..GeneratorConfig::new(image, 2, 8, 1, 1, 20) };
         let alpha = AlphaRange { min: 1.0, max: 4.0, default: 1.5 };
         let generator = Generator::new(config.clone(), Source::Seed(1), &Device::Cpu).unwrap();
-        Sheet::make(&generator, &Manifest::new("test".into(), config, alpha)).unwrap()
+        Sheet::make((&generator).into(), &Manifest::new("test".into(), config, alpha)).unwrap()
     }
 
     #[test]

@@ -1,27 +1,31 @@
 //! The words of a model card.
 
-use drifting_spec::{GeneratorConfig, Manifest, names};
+use drifting_spec::{GeneratorConfig, ImageShape, Manifest, names};
 
 use super::SAMPLES_FILE;
 use super::samples::{SEED, Sheet};
-use crate::{REPORT_FILE, Report};
+use crate::{REPORT_FILE, Report, Result};
 
 /// Class names that are listed one by one.
 const NAMED: usize = 40;
 
 /// The card of the model in `file`.
-pub(super) fn card(file: &str, manifest: &Manifest, report: &Report, sheet: Option<&Sheet>) -> String {
+///
+/// # Errors
+/// A decoder that does not read the generator's latents.
+pub(super) fn card(file: &str, manifest: &Manifest, report: &Report, sheet: Option<&Sheet>) -> Result<String> {
+    let image = manifest.image()?;
     let sections = [
-        head(manifest),
+        head(manifest, image),
         sheet.map(|sheet| pictures(manifest, sheet)).unwrap_or_default(),
-        interface(manifest),
+        interface(manifest, image),
         serving(file, manifest),
         origin(manifest, report),
         verification(report),
         LICENCE.to_owned(),
     ];
     let filled: Vec<&str> = sections.iter().map(|section| section.trim_end()).filter(|text| !text.is_empty()).collect();
-    filled.join("\n\n") + "\n"
+    Ok(filled.join("\n\n") + "\n")
 }
 
 /// Nobody but the user knows it.
@@ -30,8 +34,8 @@ const LICENCE: &str = "## Licence and use
 To be filled in by whoever publishes this model: the licence of the weights, what they were trained on and under which terms,
 what the model is meant for and what it is not. `drifting` itself (MIT or Apache-2.0) claims nothing about weights.";
 
-fn head(manifest: &Manifest) -> String {
-    let GeneratorConfig { image, patch, hidden, depth, heads, classes, .. } = &manifest.generator;
+fn head(manifest: &Manifest, image: ImageShape) -> String {
+    let GeneratorConfig { patch, hidden, depth, heads, classes, .. } = &manifest.generator;
     let (channels, height, width) = (image.channels, image.height, image.width);
     let kind = match channels {
         1 => "grey images",
@@ -47,12 +51,13 @@ become an image in one forward pass.
 | | |
 |---|---|
 | makes | {channels}x{height}x{width} {kind} of {classes} classes |
-| network | transformer of {depth} blocks, width {hidden}, {heads} heads, patches of {patch}x{patch}, {tokens} tokens |
+| network | transformer of {depth} blocks, width {hidden}, {heads} heads, patches of {patch}x{patch}, {tokens} tokens{decoder} |
 | arithmetic | {flops} an image (two operations for each multiplication of a matrix product) |
 | guidance | alpha from {min} to {max}, {default} unless said otherwise |",
         name = one_line(&manifest.name),
         tokens = manifest.generator.tokens(),
-        flops = flops(2.0 * manifest.generator.macs() as f64),
+        decoder = manifest.decoder.as_ref().map_or_else(String::new, |decoder| format!("; decoder {}", decoder.config.name())),
+        flops = flops(2.0 * manifest.macs() as f64),
         min = manifest.alpha.min,
         max = manifest.alpha.max,
         default = manifest.alpha.default,
@@ -99,9 +104,8 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || "|`<>[]".contains(c) { ' ' } else { c }).collect::<String>().trim().into()
 }
 
-fn interface(manifest: &Manifest) -> String {
-    let image = manifest.generator.image;
-    let shape = format!("[batch, {}, {}, {}]", image.channels, image.height, image.width);
+fn interface(manifest: &Manifest, image: ImageShape) -> String {
+    let shape = |image: ImageShape| format!("[batch, {}, {}, {}]", image.channels, image.height, image.width);
     let style = match manifest.generator.style_tokens {
         0 => String::new(),
         tokens => format!(
@@ -110,16 +114,19 @@ fn interface(manifest: &Manifest) -> String {
             manifest.generator.style_codes
         ),
     };
-    let [black, white] = manifest.value_range;
+    let [black, white] = manifest.output_range();
+    let (kind, clipped) = if manifest.pixels.is_float() { ("f32", "not clipped; ") } else { ("u8", "") };
     let mut text = format!(
         "## Interface
 
 | name | type and shape | meaning |
 |---|---|---|
-| `{noise}` | f32 `{shape}` | Gaussian noise |{style}
+| `{noise}` | f32 `{latent}` | Gaussian noise |{style}
 | `{class}` | i64 `[batch]` | class, 0..{classes} |
 | `{alpha}` | f32 `[batch]` | guidance |
-| `{output}` (output) | f32 `{shape}` | not clipped; {black} is the darkest value, {white} the brightest |",
+| `{output}` (output) | {kind} `{shape}` | {clipped}{black} is the darkest value, {white} the brightest |",
+        latent = shape(manifest.generator.image),
+        shape = shape(image),
         noise = names::NOISE,
         class = names::CLASS,
         classes = manifest.generator.classes,
@@ -154,13 +161,16 @@ fn origin(manifest: &Manifest, report: &Report) -> String {
     let origin = &manifest.provenance;
     let average = origin.ema_decay.map_or_else(|| "no moving average".to_owned(), |decay| format!("average {decay}"));
     let weights = if origin.weights_sha256.is_empty() { "not known" } else { &origin.weights_sha256 };
+    let decoder =
+        manifest.decoder.as_ref().map(|decoder| decoder.weights_sha256.as_str()).filter(|hash| !hash.is_empty());
+    let decoder = decoder.map_or_else(String::new, |hash| format!("\n| sha256 of the decoder's weights | {hash} |"));
     format!(
         "## Origin
 
 | | |
 |---|---|
 | weights | optimizer step {}, {average} |
-| sha256 of the weights | {weights} |
+| sha256 of the weights | {weights} |{decoder}
 | sha256 of the model | {} |
 | written by | drifting {} |",
         origin.step, report.model_sha256, report.tool_version
@@ -203,7 +213,7 @@ compared with candle's; {}. Everything is in [{REPORT_FILE}]({REPORT_FILE}).
 
 #[cfg(test)]
 mod tests {
-    use drifting_spec::{AlphaRange, ImageShape};
+    use drifting_spec::AlphaRange;
 
     use super::*;
     use crate::verify::{BatchReport, OutputRange, RunnerReport};
@@ -244,7 +254,7 @@ mod tests {
     #[test]
     fn a_card_says_what_the_model_is_and_how_it_was_checked() {
         let sheet = Sheet { png: Vec::new(), classes: vec![0, 1] };
-        let text = card("model.onnx", &manifest(&["Boot", "Bag|x"]), &report(), Some(&sheet));
+        let text = card("model.onnx", &manifest(&["Boot", "Bag|x"]), &report(), Some(&sheet)).unwrap();
         for words in [
             "# clothes # not a title\n\n",
             "1x28x28 grey images of 2 classes",
@@ -265,7 +275,7 @@ mod tests {
     fn what_is_not_there_is_left_out() {
         let mut plain = manifest(&["0", "1"]);
         plain.generator.style_tokens = 0;
-        let text = card("model.onnx", &plain, &report(), None);
+        let text = card("model.onnx", &plain, &report(), None).unwrap();
         assert!(!text.contains("samples.png") && !text.contains("`style`") && !text.contains("Classes:"), "{text}");
     }
 

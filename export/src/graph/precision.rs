@@ -18,7 +18,7 @@ const ZERO_LEVEL: u8 = 128;
 const LEAST_SCALE: f32 = 1e-30;
 
 impl Scope<'_> {
-    /// The element type of matrix products and convolutions.
+    /// The element type of matrix products.
     #[must_use]
     pub fn product_type(&self) -> DType {
         match self.profile() {
@@ -26,6 +26,12 @@ impl Scope<'_> {
             Profile::Bf16 => DType::Bf16,
             Profile::Portable | Profile::Ort | Profile::Int8 => DType::F32,
         }
+    }
+
+    /// The element type of convolutions: ONNX knows them in bfloat16 only since opset 22.
+    #[must_use]
+    pub fn convolution_type(&self) -> DType {
+        if self.product_type() == DType::F16 { DType::F16 } else { DType::F32 }
     }
 
     /// x in the element type of matrix products.

@@ -78,16 +78,16 @@ fn layer_norm(g: &Scope, x: &Value, gain: &Value, bias: &Value) -> Result<Value>
 /// Convolution of `[batch, channels, height, width]` by the parameter `weight` `[out, channels, side, side]`; sides stay.
 /// Computed in the numbers of the profile (8 bits are for linear layers only); the result is f32.
 pub(super) fn conv(g: &Scope, x: &Value, out: usize, side: usize) -> Result<Value> {
-    let low = g.product_type();
+    let low = g.convolution_type();
     let weight = g.parameter_as("weight", &[out, channels(g, x)?, side, side], Layout::Same, low)?;
     let bias = g.parameter_as("bias", &[out], Layout::Same, low)?;
-    Ok(g.full(&g.conv(&g.low(x), &weight, Some(&bias), 1)?))
+    Ok(g.full(&g.conv(&g.cast(x, low), &weight, Some(&bias), 1)?))
 }
 
 /// As [`conv`], without bias.
 pub(super) fn conv_unbiased(g: &Scope, x: &Value, out: usize, side: usize) -> Result<Value> {
-    let weight = g.parameter_as("weight", &[out, channels(g, x)?, side, side], Layout::Same, g.product_type())?;
-    Ok(g.full(&g.conv(&g.low(x), &weight, None, 1)?))
+    let weight = g.parameter_as("weight", &[out, channels(g, x)?, side, side], Layout::Same, g.convolution_type())?;
+    Ok(g.full(&g.conv(&g.cast(x, g.convolution_type()), &weight, None, 1)?))
 }
 
 /// Groups of neighbouring channels of `[batch, channels, height, width]`, each normalised over its channels and all

@@ -114,7 +114,7 @@ fn conv_norm(
     let conv = g.part(conv);
     let inner = x.shape().size(1).unwrap_or_default();
     let dims = [side, side, inner, out];
-    let weight = conv.parameter_as("weight", &dims, Layout::ChannelsFirst, g.product_type())?;
-    let y = g.full(&conv.conv(&g.low(x), &weight, None, stride)?);
+    let weight = conv.parameter_as("weight", &dims, Layout::ChannelsFirst, g.convolution_type())?;
+    let y = g.full(&conv.conv(&g.cast(x, g.convolution_type()), &weight, None, stride)?);
     group_norm(&g.part(norm), &y, config.groups(out), EPSILON)
 }

@@ -2,6 +2,8 @@
 
 use drifting_spec::{Manifest, names};
 
+use crate::Result;
+
 /// A tensor of the model without its batch.
 pub(super) struct Port {
     pub(super) name: &'static str,
@@ -24,13 +26,18 @@ pub(super) fn inputs(manifest: &Manifest) -> Vec<Port> {
 }
 
 /// What it writes.
-pub(super) fn output(manifest: &Manifest) -> Port {
-    let image = manifest.generator.image;
-    Port { name: names::IMAGE, kind: FLOAT, dims: vec![image.channels, image.height, image.width] }
+///
+/// # Errors
+/// A decoder that does not read the generator's latents.
+pub(super) fn output(manifest: &Manifest) -> Result<Port> {
+    let image = manifest.image()?;
+    let kind = if manifest.pixels.is_float() { FLOAT } else { BYTE };
+    Ok(Port { name: names::IMAGE, kind, dims: vec![image.channels, image.height, image.width] })
 }
 
 const FLOAT: &str = "TYPE_FP32";
 const INTEGER: &str = "TYPE_INT64";
+const BYTE: &str = "TYPE_UINT8";
 
 impl Port {
     /// Its shape in a batch of `batch`, as ONNX Runtime's TensorRT options write it: `noise:8x4x32x32`.

@@ -173,8 +173,7 @@ impl Deployment {
     /// # Errors
     /// The model is not there, or a file cannot be written.
     pub fn write(&self, manifest: &Manifest, sha256: &str) -> Result<Vec<PathBuf>> {
-        let model = self.model_path();
-        let length = fs::metadata(&model).map_err(|source| drifting_models::Error::Io { path: model, source })?.len();
+        let length = self.model_length()?;
         let config = self.model_folder().join("config.pbtxt");
         write_bytes(&config, triton::config(self, manifest, sha256)?.as_bytes())?;
         let mut files = vec![config];
@@ -184,6 +183,15 @@ impl Deployment {
             files.push(service);
         }
         Ok(files)
+    }
+
+    /// Bytes of the model's file, and of the one that holds its weights if that is another.
+    fn model_length(&self) -> Result<u64> {
+        let path = self.model_path();
+        match fs::metadata(&path) {
+            Ok(model) => Ok(model.len() + fs::metadata(path.with_extension("onnx.data")).map_or(0, |data| data.len())),
+            Err(source) => Err(drifting_models::Error::Io { path, source }.into()),
+        }
     }
 
     /// The folder of all versions: in a repository of its own for KServe, whose YAML lies beside that.

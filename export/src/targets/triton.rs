@@ -15,7 +15,7 @@ const CACHE: &str = "/var/cache/drifting";
 /// The settings of a model with this SHA-256.
 ///
 /// # Errors
-/// A manifest that cannot be written as JSON.
+/// A manifest that contradicts itself or cannot be written as JSON.
 pub(super) fn config(deployment: &Deployment, manifest: &Manifest, sha256: &str) -> Result<String> {
     let settings = &deployment.settings;
     let mut config = Message::default();
@@ -30,7 +30,8 @@ pub(super) fn config(deployment: &Deployment, manifest: &Manifest, sha256: &str)
     for port in &ports {
         config.message("input", |input| describe(input, port, fixed));
     }
-    config.message("output", |image| describe(image, &output(manifest), fixed));
+    let image = output(manifest)?;
+    config.message("output", |message| describe(message, &image, fixed));
     config.message("version_policy", |policy| policy.message("latest", |latest| latest.plain("num_versions", 1)));
     config.message("instance_group", |group| {
         group.plain("count", settings.instances);
@@ -115,7 +116,7 @@ fn warm_up(config: &mut Message, deployment: &Deployment, ports: &[Port], fixed:
     for &batch in &deployment.settings.batches {
         config.message("model_warmup", |sample| {
             sample.string("name", &format!("batch of {batch}"));
-            sample.plain("batch_size", if fixed.is_some() { 0 } else { batch });
+            sample.plain("batch_size", if fixed.is_some() { 1 } else { batch });
             for port in ports {
                 sample.message("inputs", |entry| {
                     entry.string("key", port.name);
@@ -174,7 +175,7 @@ mod tests {
             "  name: \"class\"\n  data_type: TYPE_INT64\n  dims: [4]\n}",
             "value: \"FP16\"",
             "key: \"trt_profile_min_shapes\" value: \"noise:4x4x32x16,style:4x3,class:4,alpha:4\"",
-            "batch_size: 0",
+            "  batch_size: 1\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -174,6 +174,8 @@ mod defaults {
 const LARGEST_SIZE: usize = 1 << 20;
 /// Numbers in the largest image: an 8192 x 8192 grey one. A file that says more is refused before memory is asked for.
 const LARGEST_IMAGE: usize = 1 << 26;
+/// The longest sequence: attention over more is out of reach.
+const MOST_TOKENS: usize = 1 << 16;
 
 /// A network that cannot be built, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -305,6 +307,9 @@ impl GeneratorConfig {
         require("patch", height % self.patch == 0 && width % self.patch == 0, || {
             format!("an image of {height}x{width} cannot be cut into patches of side {}", self.patch)
         })?;
+        require("registers", self.tokens() <= MOST_TOKENS, || {
+            format!("{} tokens (registers and patches), {MOST_TOKENS} are the most", self.tokens())
+        })?;
         require("heads", self.hidden.is_multiple_of(self.heads), || {
             format!("a hidden width of {} cannot be divided among {} heads", self.hidden, self.heads)
         })?;
@@ -368,6 +373,8 @@ mod tests {
         );
         assert_eq!(GeneratorConfig { hidden: usize::MAX, ..tiny() }.validate().unwrap_err().key, "hidden");
         assert_eq!(GeneratorConfig { registers: usize::MAX, ..tiny() }.validate().unwrap_err().key, "registers");
+        let fine = GeneratorConfig { patch: 1, image: ImageShape { channels: 1, height: 512, width: 512 }, ..tiny() };
+        assert!(fine.validate().unwrap_err().to_string().contains("262160 tokens"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use generator::{
 pub use inputs::{Inputs, names};
 pub use mae::{MaeBlock, MaeConfig};
 pub use manifest::{
-    ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY, Provenance,
+    ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY, Provenance, from_json,
 };
 pub use network::{NETWORK_KEY, NetworkConfig, NetworkManifest};
 pub use pixels::Pixels;

@@ -91,6 +91,9 @@ pub enum ManifestError {
     /// Not JSON, or not this layout.
     #[error("{MANIFEST_KEY}: {0}")]
     Json(#[from] serde_json::Error),
+    /// JSON that is no manifest.
+    #[error("{MANIFEST_KEY}: {0}")]
+    Layout(String),
     /// Written by another version.
     #[error("{MANIFEST_KEY}: layout {0} is not known to this version, which reads {FORMAT}; export the model again")]
     Format(u32),
@@ -134,7 +137,7 @@ impl Manifest {
         if format != FORMAT {
             return Err(ManifestError::Format(format));
         }
-        let manifest: Self = serde_json::from_str(json)?;
+        let manifest: Self = from_json(json).map_err(ManifestError::Layout)?;
         manifest.validate()?;
         Ok(manifest)
     }
@@ -196,6 +199,18 @@ impl Manifest {
     }
 }
 
+/// Reads JSON; an error names the setting at fault: `generator.depth: invalid value ...`.
+///
+/// # Errors
+/// Text that is no such JSON.
+pub fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {
+    let deserializer = &mut serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(deserializer).map_err(|error| match error.path().to_string() {
+        path if path == "." => error.inner().to_string(),
+        path => format!("{path}: {}", error.inner()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +256,9 @@ mod tests {
         empty.alpha.default = 9.0;
         assert!(Manifest::parse(&empty.to_json().unwrap()).is_err());
         assert!(Manifest::parse("{").is_err());
+        let negative = manifest().to_json().unwrap().replace("\"depth\":1", "\"depth\":-1");
+        let error = Manifest::parse(&negative).unwrap_err().to_string();
+        assert!(error.starts_with("drifting.manifest: generator.depth: invalid value: integer `-1`"), "{error}");
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Builder {
     /// Creates the parameter `name` with `shape`.
     ///
     /// # Errors
-    /// Given tensors lack it, hold it in another shape or with numbers that are not finite.
+    /// Given tensors lack it, hold it in another shape, as integers or with numbers that are not finite.
     pub fn param(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let name = self.full_name(name);
         let mut state = self.state.borrow_mut();
@@ -182,6 +182,9 @@ impl Builder {
                 let Some(tensor) = tensors.remove(&name) else { return Err(Error::Missing { name, expected }) };
                 if tensor.dims() != shape {
                     return Err(Error::Shape { name, expected, found: tensor.dims().to_vec() });
+                }
+                if !tensor.dtype().is_float() {
+                    return Err(Error::DType { name, found: tensor.dtype() });
                 }
                 let tensor = tensor.to_dtype(DType::F32)?.to_device(&self.device)?;
                 // The sum is finite exactly when no number is NaN or infinite, short of an overflow that no weights reach.

@@ -61,11 +61,29 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
+/// The bytes of a regular file: a device may have no end, and a pipe no beginning.
+///
+/// # Errors
+/// Names the file and the cause.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    regular(path)?;
+    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn regular(path: &Path) -> Result<()> {
+    let about = fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    if about.is_file() {
+        return Ok(());
+    }
+    Err(Error::File { path: path.to_owned(), problem: "is no regular file".to_owned() })
+}
+
 /// Reads all tensors of a safetensors file, one after another: never more than one is in memory twice.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
+    regular(path)?;
     let io = |source| Error::Io { path: path.to_owned(), source };
     let problem = |problem: String| Error::File { path: path.to_owned(), problem };
     let mut file =
@@ -136,6 +154,9 @@ impl Hashed {
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let problem = |problem: String| Error::File { path: path.to_owned(), problem };
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(problem("is no regular file".to_owned()));
+    }
     let mut file = File::open(path).map_err(io)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;

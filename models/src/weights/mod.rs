@@ -6,8 +6,8 @@ mod import;
 mod mae;
 mod rule;
 
-pub(crate) use file::hex;
 pub use file::{WeightFile, read, read_metadata, write, write_bytes};
+pub(crate) use file::{hex, read_bytes};
 pub use import::{
     Imported, ImportedGenerator, ImportedMae, ImportedNetwork, import, import_generator, import_mae, mae_from_tree,
 };

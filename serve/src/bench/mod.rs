@@ -73,7 +73,7 @@ pub fn bench(
     told: &mut dyn FnMut(&Progress),
 ) -> Result<BenchReport, BenchError> {
     check(&model.manifest, settings)?;
-    let flops = 2.0 * model.manifest.generator.macs() as f64;
+    let flops = 2.0 * model.manifest.macs() as f64;
     let all = settings.batches.len() * settings.threads.len();
     let (mut peaks, mut points, mut info) = (Vec::new(), Vec::new(), None);
     for &threads in &settings.threads {
@@ -86,6 +86,8 @@ pub fn bench(
         peaks.extend(peak.map(|flops_per_second| Peak { threads, flops_per_second }));
         for &batch in &settings.batches {
             let inputs = inputs(&model.manifest, batch);
+            // Numbers that are not finite have a speed of their own.
+            engine::check_finite(&engine.run(&inputs)?)?;
             let mut run = || {
                 let begin = Instant::now();
                 engine.run(&inputs)?;

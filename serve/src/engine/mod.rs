@@ -156,6 +156,9 @@ pub enum EngineError {
     /// The graph's inputs or output are not those of its manifest.
     #[error("the model's graph does not fit its manifest: {0}; export it again")]
     Interface(String),
+    /// An image holds NaN or infinite numbers.
+    #[error("the model's image holds numbers that are not finite: its weights are damaged; export it again")]
+    NotFinite,
     /// A batch failed.
     #[error("{engine} failed: {problem}")]
     Run {
@@ -164,6 +167,14 @@ pub enum EngineError {
         /// What it reports.
         problem: String,
     },
+}
+
+/// Refuses images with numbers that are not finite, which would pass for black pixels.
+///
+/// # Errors
+/// [`EngineError::NotFinite`].
+pub fn check_finite(images: &[f32]) -> Result<(), EngineError> {
+    if images.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(EngineError::NotFinite) }
 }
 
 /// How an engine is chosen and set up.

@@ -3,51 +3,22 @@
 //! An ONNX file is one protobuf message, `ModelProto`. Only its outermost fields are walked: the graph, which is nearly
 //! all of the file, is skipped as one length. Field numbers are those of onnx.proto3.
 
+use super::wire::{Fields, OnnxError};
+
 pub(super) const GRAPH: u64 = 7;
 const METADATA_PROPS: u64 = 14;
 const ENTRY_KEY: u64 = 1;
 const ENTRY_VALUE: u64 = 2;
-
-/// Above every field of these messages, and below what other kinds of files happen to start with.
-const LARGEST_FIELD: u64 = 100;
-
-/// Bytes that are no complete ONNX model, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OnnxError {
-    /// A field is longer than what is left.
-    #[error(
-        "the file is cut short: a field at byte {at} says {length} bytes, {left} are there; copy or export it again"
-    )]
-    Truncated {
-        /// Where the field's contents start.
-        at: usize,
-        /// The length it claims.
-        length: u64,
-        /// What the file still holds.
-        left: usize,
-    },
-    /// Something that protobuf does not know.
-    #[error(
-        "this is not an ONNX file (byte {at} is no protobuf field); `drifting export RUN --out model.onnx` writes one"
-    )]
-    NotOnnx {
-        /// Where the walk stopped.
-        at: usize,
-    },
-    /// A protobuf message that holds no graph.
-    #[error("this is not an ONNX file (it holds no graph); `drifting export RUN --out model.onnx` writes one")]
-    NoGraph,
-}
 
 /// The value of `key` among the text entries of the ONNX file `bytes`; the last one counts.
 ///
 /// # Errors
 /// Bytes that are cut short or no ONNX model at all.
 pub(crate) fn entry(bytes: &[u8], key: &str) -> Result<Option<String>, OnnxError> {
-    let mut fields = Fields { bytes, at: 0 };
+    let mut fields = Fields::new(bytes);
     let (mut graph, mut found) = (false, None);
     while let Some(field) = fields.next_field()? {
-        match field {
+        match (field.number, field.contents) {
             (GRAPH, Some(_)) => graph = true,
             (METADATA_PROPS, Some(entry)) => {
                 let (name, value) = key_and_value(entry)?;
@@ -61,74 +32,18 @@ pub(crate) fn entry(bytes: &[u8], key: &str) -> Result<Option<String>, OnnxError
     if graph { Ok(found) } else { Err(OnnxError::NoGraph) }
 }
 
+/// The parts of a StringStringEntryProto.
 pub(super) fn key_and_value(entry: &[u8]) -> Result<(&[u8], &[u8]), OnnxError> {
-    let mut fields = Fields { bytes: entry, at: 0 };
+    let mut fields = Fields::new(entry);
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     while let Some(field) = fields.next_field()? {
-        match field {
+        match (field.number, field.contents) {
             (ENTRY_KEY, Some(bytes)) => key = bytes,
             (ENTRY_VALUE, Some(bytes)) => value = bytes,
             _ => {}
         }
     }
     Ok((key, value))
-}
-
-/// The number of a field and, if it is length-delimited, its contents.
-pub(super) type Field<'a> = (u64, Option<&'a [u8]>);
-
-/// A walk over the fields of one protobuf message.
-pub(super) struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Fields<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    pub(super) fn next_field(&mut self) -> Result<Option<Field<'a>>, OnnxError> {
-        if self.at == self.bytes.len() {
-            return Ok(None);
-        }
-        let start = self.at;
-        let tag = self.varint()?;
-        let (number, wire_type) = (tag >> 3, tag & 7);
-        let contents = match wire_type {
-            _ if !(1..=LARGEST_FIELD).contains(&number) => return Err(OnnxError::NotOnnx { at: start }),
-            0 => self.varint().map(|_| None)?,
-            1 => self.take(8).map(|_| None)?,
-            2 => {
-                let length = self.varint()?;
-                Some(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| None)?,
-            _ => return Err(OnnxError::NotOnnx { at: start }),
-        };
-        Ok(Some((number, contents)))
-    }
-
-    fn varint(&mut self) -> Result<u64, OnnxError> {
-        let start = self.at;
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let [byte] = *self.take(1)? else { break };
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(OnnxError::NotOnnx { at: start })
-    }
-
-    fn take(&mut self, length: u64) -> Result<&'a [u8], OnnxError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
-        let taken = taken.ok_or(OnnxError::Truncated { at: self.at, length, left: rest.len() })?;
-        self.at += taken.len();
-        Ok(taken)
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! A model file: the bytes of an ONNX graph and the manifest that describes it.
 
-mod external;
+mod inspect;
 mod metadata;
+mod wire;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,9 +12,8 @@ use std::path::{Path, PathBuf};
 use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY};
 use sha2::{Digest, Sha256};
 
-pub use external::ExternalError;
-
-pub use metadata::OnnxError;
+use inspect::External;
+pub use wire::OnnxError;
 
 /// An exported generator that was read from disk, not yet loaded into an engine.
 #[derive(Clone, Debug)]
@@ -50,83 +51,107 @@ pub enum ModelProblem {
     /// It is not a complete ONNX file.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// Its weights lie elsewhere, and cannot be had.
-    #[error(transparent)]
-    External(#[from] ExternalError),
     /// It was not written by `drifting export`.
     #[error(
         "the ONNX file carries no {MANIFEST_KEY}; only files that `drifting export RUN --out model.onnx` wrote can be served"
     )]
     NoManifest,
+    /// A part of it lies in another file that cannot be used.
+    #[error("tensor {tensor:?} lies in {location:?}: {problem}")]
+    External {
+        /// The tensor.
+        tensor: String,
+        /// The other file.
+        location: String,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
     /// Its manifest contradicts itself or is of another version.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
 
 impl Model {
-    /// Reads and checks the model file `path`, and the file with its weights if it names one.
+    /// Reads and checks the model file `path`.
     ///
     /// # Errors
-    /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, carries no usable manifest, or names
-    /// weights that are not beside it.
+    /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, carries no usable manifest, holds tensors
+    /// that claim more than is there, or parts of it lie anywhere but in a file beside it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let read = || {
-            let mut model = Self::read(fs::read(path)?)?;
-            for place in external::files(&model.bytes)? {
-                let beside = place.find(path)?;
-                model.size += fs::metadata(&beside)?.len();
-                model.path = Some(path.to_owned());
-                model.sha256.clear();
-            }
-            if model.path.is_some() {
-                model.sha256 = sha256(&model.bytes, &external::files(&model.bytes)?, path)?;
-            }
-            Ok(model)
-        };
+        let read = || Self::checked(read(path)?, Some(path));
         read().map_err(|problem| ModelError { path: path.to_owned(), problem })
     }
 
-    /// Checks the bytes of a model file that holds its weights.
+    /// Checks the bytes of a model file that needs no other.
     ///
     /// # Errors
-    /// As [`Model::open`], without the file's name; a model whose weights lie in another file.
+    /// As [`Model::open`], without the file's name.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelProblem> {
-        let model = Self::read(bytes)?;
-        match external::files(&model.bytes)?.into_iter().next() {
-            Some(file) => Err(ExternalError::NoFolder(file.name).into()),
-            None => Ok(model),
-        }
+        Self::checked(bytes, None)
     }
 
-    fn read(bytes: Vec<u8>) -> Result<Self, ModelProblem> {
+    fn checked(bytes: Vec<u8>, path: Option<&Path>) -> Result<Self, ModelProblem> {
         let json = metadata::entry(&bytes, MANIFEST_KEY)?.ok_or(ModelProblem::NoManifest)?;
         let manifest = Manifest::parse(&json)?;
-        let profile = metadata::entry(&bytes, PROFILE_KEY)?;
-        let sha256 = hex(Sha256::new().chain_update(&bytes));
-        Ok(Self { manifest, size: bytes.len() as u64, bytes, path: None, sha256, profile })
-    }
-}
-
-/// SHA-256 of a model and of the files beside `path` that it names.
-fn sha256(bytes: &[u8], files: &[external::ExternalFile], path: &Path) -> Result<String, ModelProblem> {
-    let mut hash = Sha256::new().chain_update(bytes);
-    for file in files {
-        let mut file = BufReader::with_capacity(1 << 20, File::open(file.find(path)?)?);
-        loop {
-            let bytes = file.fill_buf().map_err(io::Error::from)?;
-            let length = bytes.len();
-            if length == 0 {
-                break;
-            }
-            hash.update(bytes);
-            file.consume(length);
+        let folder = path.map(|path| path.parent().unwrap_or(Path::new(".")));
+        let mut others = BTreeSet::new();
+        for external in inspect::inspect(&bytes)? {
+            let External { tensor, location, .. } = &external;
+            let (tensor, location) = (tensor.clone(), location.clone());
+            beside(&external, folder).map_err(|problem| ModelProblem::External { tensor, location, problem })?;
+            others.insert(external.location);
         }
+        let profile = metadata::entry(&bytes, PROFILE_KEY)?;
+        let (mut hash, mut size) = (Sha256::new().chain_update(&bytes), bytes.len() as u64);
+        for other in &others {
+            size += add(&mut hash, &folder.unwrap_or(Path::new(".")).join(other))?;
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = path.filter(|_| !others.is_empty()).map(Path::to_owned);
+        Ok(Self { manifest, bytes, path, size, sha256, profile })
     }
-    Ok(hex(hash))
 }
 
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// Hashes a file; returns its length.
+fn add(hash: &mut Sha256, path: &Path) -> io::Result<u64> {
+    let (mut file, mut size) = (BufReader::with_capacity(1 << 20, File::open(path)?), 0);
+    loop {
+        let bytes = file.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(size);
+        }
+        hash.update(bytes);
+        file.consume(length);
+        size += length as u64;
+    }
+}
+
+/// The bytes of a regular file: a device may have no end, and a pipe no beginning.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+    }
+    fs::read(path)
+}
+
+/// Checks that a tensor's numbers lie in a file of the model's own folder, and that they are there.
+fn beside(external: &External, folder: Option<&Path>) -> Result<(), String> {
+    let External { location, offset, length, .. } = external;
+    let Some(folder) = folder else {
+        return Err("only a model that was opened by its path has other files".to_owned());
+    };
+    // Whatever this machine takes for a separator: a model may come from another one.
+    if location.is_empty() || matches!(location.as_str(), "." | "..") || location.contains(['/', '\\', ':', '\0']) {
+        return Err("only a file beside the model can hold a part of it".to_owned());
+    }
+    let about = fs::metadata(folder.join(location)).map_err(|error| error.to_string())?;
+    let end = offset.checked_add(*length);
+    match end {
+        _ if !about.is_file() => Err("is no regular file".to_owned()),
+        Some(end) if end <= about.len() => Ok(()),
+        _ => Err(format!("{length} bytes from {offset} on are not in a file of {}", about.len())),
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +174,28 @@ mod tests {
         assert!(message("image.onnx", Some(b"\x89PNG\r\n")).contains("drifting export"));
         assert!(message("foreign.onnx", Some(&[0x3a, 1, 0])).contains("drifting export"));
         assert!(message("short.onnx", Some(&[0x3a, 9, 0])).contains("cut short"));
+    }
+
+    #[test]
+    fn parts_lie_beside_the_model_or_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("model.onnx.data"), [0; 100]).unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        let problem = |location: &str, offset, length, folder| {
+            let external = External { tensor: "w".into(), location: location.into(), offset, length };
+            beside(&external, folder).err().unwrap_or_default()
+        };
+        let here = Some(folder.path());
+        assert_eq!(problem("model.onnx.data", 96, 4, here), "");
+        assert!(problem("model.onnx.data", 97, 4, here).contains("4 bytes from 97 on are not in a file of 100"));
+        assert!(problem("model.onnx.data", u64::MAX, 4, here).contains("are not in a file"));
+        assert!(problem("sub", 0, 0, here).contains("no regular file"));
+        assert!(problem("absent", 0, 0, here).contains("No such file"));
+        for elsewhere in ["../model.onnx.data", "/etc/passwd", "", "..", ".", "sub/x", "a\\b", "C:x"] {
+            assert!(problem(elsewhere, 0, 0, here).contains("only a file beside the model"), "{elsewhere}");
+        }
+        assert!(problem("model.onnx.data", 0, 4, None).contains("opened by its path"));
+        assert!(Model::open(folder.path()).unwrap_err().to_string().contains("no regular file"));
     }
 
     #[test]

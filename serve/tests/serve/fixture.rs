@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape, MANIFEST_KEY, Manifest, Provenance, Stream};
 
-const FLOAT: u64 = 1;
-const INT64: u64 = 7;
+pub(crate) const FLOAT: u64 = 1;
+pub(crate) const INT64: u64 = 7;
 
 /// Ten classes of 8 x 8 grey images.
 pub(crate) fn manifest() -> Manifest {
@@ -18,8 +18,32 @@ pub(crate) fn manifest() -> Manifest {
     Manifest { classes, provenance, ..Manifest::new("fixture".to_owned(), generator, alpha) }
 }
 
+/// The messages that a model is made of, for tests that damage one of them.
+pub(crate) struct Parts {
+    pub(crate) nodes: Vec<Vec<u8>>,
+    pub(crate) constants: Vec<Vec<u8>>,
+    pub(crate) inputs: Vec<Vec<u8>>,
+    pub(crate) output: Vec<u8>,
+    pub(crate) manifest: String,
+}
+
 /// image = tanh(alpha * (noise mixed by a matrix) / 4 + table[class] + mean(style) / 100).
 pub(crate) fn model() -> Vec<u8> {
+    model_with(|_| {})
+}
+
+/// The model after a change.
+pub(crate) fn model_with(change: impl FnOnce(&mut Parts)) -> Vec<u8> {
+    let mut parts = parts();
+    change(&mut parts);
+    let Parts { nodes, constants, inputs, output, manifest } = parts;
+    let graph = [many(1, &nodes), field(2, b"fixture"), many(5, &constants), many(11, &inputs), field(12, &output)];
+    let opset = [field(1, b""), int(2, 17)].concat();
+    let entry = [field(1, MANIFEST_KEY.as_bytes()), field(2, manifest.as_bytes())].concat();
+    [int(1, 8), field(7, &graph.concat()), field(8, &opset), field(14, &entry)].concat()
+}
+
+fn parts() -> Parts {
     let manifest = manifest();
     let (image, classes) = (manifest.generator.image, manifest.generator.classes as u64);
     let (height, width) = (image.height as u64, image.width as u64);
@@ -56,16 +80,9 @@ pub(crate) fn model() -> Vec<u8> {
         value("class", INT64, &[]),
         value("alpha", FLOAT, &[]),
     ];
-    let graph = [
-        many(1, &nodes),
-        field(2, b"fixture"),
-        many(5, &constants),
-        many(11, &inputs),
-        field(12, &value("image", FLOAT, &pixels)),
-    ];
-    let opset = [field(1, b""), int(2, 17)].concat();
-    let entry = [field(1, MANIFEST_KEY.as_bytes()), field(2, manifest.to_json().unwrap().as_bytes())].concat();
-    [int(1, 8), field(7, &graph.concat()), field(8, &opset), field(14, &entry)].concat()
+    let output = value("image", FLOAT, &pixels);
+    let manifest = manifest.to_json().unwrap();
+    Parts { nodes: nodes.into(), constants: constants.into(), inputs: inputs.into(), output, manifest }
 }
 
 /// Writes the model into `folder`.
@@ -75,7 +92,7 @@ pub(crate) fn model_file(folder: &Path) -> PathBuf {
     path
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
@@ -85,20 +102,20 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-fn int(number: u64, value: u64) -> Vec<u8> {
+pub(crate) fn int(number: u64, value: u64) -> Vec<u8> {
     [varint(number << 3), varint(value)].concat()
 }
 
-fn field(number: u64, contents: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u64, contents: &[u8]) -> Vec<u8> {
     [varint(number << 3 | 2), varint(contents.len() as u64), contents.to_vec()].concat()
 }
 
-fn many(number: u64, messages: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn many(number: u64, messages: &[Vec<u8>]) -> Vec<u8> {
     messages.iter().flat_map(|message| field(number, message)).collect()
 }
 
 /// A NodeProto with at most one attribute, given by its fields.
-fn node(operator: &str, inputs: &[&str], output: &str, attribute: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn node(operator: &str, inputs: &[&str], output: &str, attribute: &[Vec<u8>]) -> Vec<u8> {
     let inputs: Vec<_> = inputs.iter().map(|name| name.as_bytes().to_vec()).collect();
     let attribute = if attribute.is_empty() { Vec::new() } else { field(5, &attribute.concat()) };
     [
@@ -111,13 +128,13 @@ fn node(operator: &str, inputs: &[&str], output: &str, attribute: &[Vec<u8>]) ->
     .concat()
 }
 
-fn tensor(name: &str, kind: u64, dimensions: &[u64], raw: &[u8]) -> Vec<u8> {
+pub(crate) fn tensor(name: &str, kind: u64, dimensions: &[u64], raw: &[u8]) -> Vec<u8> {
     let dimensions: Vec<u8> = dimensions.iter().flat_map(|&size| int(1, size)).collect();
     [dimensions, int(2, kind), field(8, name.as_bytes()), field(9, raw)].concat()
 }
 
 /// A ValueInfoProto whose first dimension is the symbolic batch.
-fn value(name: &str, kind: u64, behind_batch: &[u64]) -> Vec<u8> {
+pub(crate) fn value(name: &str, kind: u64, behind_batch: &[u64]) -> Vec<u8> {
     let sizes = behind_batch.iter().map(|&size| int(1, size));
     let dimensions: Vec<_> = std::iter::once(field(2, b"batch")).chain(sizes).collect();
     let tensor = [int(1, kind), field(2, &many(1, &dimensions))].concat();

@@ -11,4 +11,7 @@ mod api;
 mod client;
 mod engines;
 mod fixture;
+mod hostile;
 mod socket;
+#[cfg(feature = "tensorrt")]
+mod tensorrt;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use drifting_models::nn::Source;
 use drifting_models::{Generator, weights};
-use drifting_spec::{GeneratorConfig, Manifest};
+use drifting_spec::{GeneratorConfig, Manifest, from_json};
 
 use super::RunError;
 use super::checkpoint::{CONFIG_ENTRY, MANIFEST_ENTRY, STEP_ENTRY};
@@ -36,7 +36,8 @@ impl ModelFile {
         let mut manifest = match (file.metadata.get(MANIFEST_ENTRY), file.metadata.get(CONFIG_ENTRY)) {
             (Some(json), _) => Manifest::parse(json).map_err(|error| failed(error.to_string()))?,
             (None, Some(json)) => {
-                let config: GeneratorConfig = serde_json::from_str(json).map_err(|error| failed(error.to_string()))?;
+                let problem = |problem| failed(format!("header: {CONFIG_ENTRY}.{problem}"));
+                let config: GeneratorConfig = from_json(json).map_err(problem)?;
                 imported(path, config, &file.metadata)
             }
             (None, None) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use drifting_spec::KlDecoder;
 use serde::Deserialize;
 
+use crate::weights::read_bytes;
 use crate::{Error, Result};
 
 /// The architecture of an `AutoencoderKL` as its `config.json` says it; missing entries take the library's defaults.
@@ -108,7 +109,7 @@ impl AutoencoderKlConfig {
     /// # Errors
     /// Names the file, and the entry that asks for what is not there.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let bytes = read_bytes(path)?;
         let file = |problem: String| Error::File { path: path.to_owned(), problem };
         let config: Self = serde_json::from_slice(&bytes).map_err(|error| file(error.to_string()))?;
         config.check().map_err(file)?;

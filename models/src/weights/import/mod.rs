@@ -6,7 +6,6 @@ mod mae;
 mod metadata;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -16,7 +15,7 @@ use self::flax::Tree;
 pub use self::mae::mae_from_tree;
 use self::metadata::{Config, Metadata};
 use super::MaeFile;
-use super::file::{hex, write};
+use super::file::{hex, read_bytes, write};
 use crate::{Error, Result};
 
 /// A network as its authors published it, under our names and in our layout.
@@ -101,10 +100,10 @@ pub(super) const TREE_FILE: &str = "ema_params.msgpack";
 pub fn import(folder: &Path) -> Result<ImportedNetwork> {
     let path = folder.join(METADATA_FILE);
     let problem = |problem| Error::File { path: path.clone(), problem };
-    let Metadata { step, ema_decay, config } = Metadata::parse(&read(&path)?).map_err(problem)?;
+    let Metadata { step, ema_decay, config } = Metadata::parse(&read_bytes(&path)?).map_err(problem)?;
     let path = folder.join(TREE_FILE);
     let problem = |problem| Error::File { path: path.clone(), problem };
-    let bytes = read(&path)?;
+    let bytes = read_bytes(&path)?;
     let tree = Tree::parse(&bytes).map_err(problem)?;
     let source_sha256 = hex(&bytes);
     Ok(match config {
@@ -143,8 +142,4 @@ pub fn import_mae(folder: &Path) -> Result<ImportedMae> {
 
 fn kind(folder: &Path, problem: &str) -> Error {
     Error::File { path: folder.join(METADATA_FILE), problem: format!("kind is {problem}") }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
