@@ -62,9 +62,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let model_path = args.out.join("model.onnx");
     println!("2/4 exporting {} and verifying it", model_path.display());
     let model = crate::models::open(&args.out, None)?;
-    export::print(&model_path, &export::write(&model, &model_path, &ExportSettings::default(), args.engine)?);
+    export::print(&model_path, &export::write(model, &model_path, &ExportSettings::default(), args.engine)?);
 
     println!("3/4 measuring the quality");
+    let model = crate::models::open(&args.out, None)?;
     let reference = judge::reference(&config, &data, &args.out.join("judge.safetensors"))?;
     let report = judge::measure(&reference, &model.generator()?, model.manifest.alpha.default, 100)?;
     println!("{report}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use drifting_export::{NetworkRunner, Runner};
+use drifting_export::{NetworkRunner, Open, OpenNetwork, Runner};
 use drifting_serve::Model;
 use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings, Network};
 use drifting_spec::Inputs;
@@ -25,23 +25,27 @@ impl Runner for EngineRunner {
     }
 }
 
-/// The engine that a server would choose for the model at `path`, and rten, which is always there.
-pub(crate) fn verifiers(path: &Path, settings: &EngineSettings) -> Result<Vec<Box<dyn Runner>>, BoxError> {
-    let model = Model::open(path)?;
-    let open = |settings: &EngineSettings| -> Result<Box<dyn Runner>, BoxError> {
-        let engine = engine::open(&model, settings, &|message| eprintln!("{message}"))?;
-        Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }))
+/// The engine that a server would choose for a model, and rten, which is always there; each is loaded when its turn comes.
+pub(crate) fn verifiers(settings: &EngineSettings) -> Vec<Open<'_>> {
+    let open = |settings: EngineSettings| -> Open<'_> {
+        Box::new(move |path: &Path| {
+            let model = Model::open(path)?;
+            let engine = engine::open(&model, &settings, &|message| eprintln!("{message}"))?;
+            Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }) as Box<dyn Runner>)
+        })
     };
+    choices(settings).into_iter().map(open).collect()
+}
+
+/// The settings of an engine that was chosen, and of rten.
+fn choices(settings: &EngineSettings) -> Vec<EngineSettings> {
     let rten = EngineSettings {
-        choice: engine::EngineChoice::Rten,
+        choice: EngineChoice::Rten,
         provider: engine::ProviderSettings::default(),
         ..settings.clone()
     };
-    let mut runners = vec![open(settings)?];
-    if settings.choice != engine::EngineChoice::Rten {
-        runners.push(open(&rten)?);
-    }
-    Ok(runners)
+    let chosen = (settings.choice != EngineChoice::Rten).then(|| settings.clone());
+    chosen.into_iter().chain([rten]).collect()
 }
 
 /// An engine of the server that verifies an encoder, or a decoder alone.
@@ -61,18 +65,12 @@ impl NetworkRunner for Judge {
 }
 
 /// As [`verifiers`], for a network that is no generator.
-pub(crate) fn network_verifiers(
-    path: &Path,
-    settings: &EngineSettings,
-) -> Result<Vec<Box<dyn NetworkRunner>>, BoxError> {
-    let mut choices = vec![settings.choice];
-    if settings.choice != EngineChoice::Rten {
-        choices.push(EngineChoice::Rten);
-    }
-    let open = |choice| -> Result<Box<dyn NetworkRunner>, BoxError> {
-        let settings = EngineSettings { choice, ..settings.clone() };
-        let network = engine::open_network(path, &settings, &|message| eprintln!("{message}"))?;
-        Ok(Box::new(Judge { name: network.info().to_string(), network }))
+pub(crate) fn network_verifiers(settings: &EngineSettings) -> Vec<OpenNetwork<'_>> {
+    let open = |settings: EngineSettings| -> OpenNetwork<'_> {
+        Box::new(move |path: &Path| {
+            let network = engine::open_network(path, &settings, &|message| eprintln!("{message}"))?;
+            Ok(Box::new(Judge { name: network.info().to_string(), network }) as Box<dyn NetworkRunner>)
+        })
     };
-    choices.into_iter().map(open).collect()
+    choices(settings).into_iter().map(open).collect()
 }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use drifting_export::targets::Deployment;
-use drifting_export::{ExportSettings, ExternalData, ImageModel, Part, Profile, Report, export, export_network};
+use drifting_export::{
+    ExportSettings, ExternalData, ImageModel, OwnedModel, Part, Profile, Report, export, export_network,
+};
 use drifting_models::autoencoder::Decoder;
 use drifting_serve::Model;
 use drifting_serve::engine::{self, EngineChoice, EngineSettings};
@@ -20,8 +21,8 @@ use crate::{engines, models, target};
 /// Write a generator as an ONNX file and verify it.
 ///
 /// The file carries its whole description, so that serving needs nothing else. It is compared with candle through ONNX
-/// Runtime, rten and candle-onnx; the result is written beside it as verify.json, and a model that fails is not written.
-/// A generator of latents gets its decoder with --decoder. A model card and a sheet of samples are written too.
+/// Runtime, rten and candle-onnx, as far as they know the profile's operators; the result is written beside it as verify.json, and a model that fails is not written.
+/// A model card and a sheet of samples are written too. A generator of latents gets its decoder with --decoder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Run folder, or a weight file of a run or of `drifting import`; with --network, what that network is read from.
@@ -112,6 +113,9 @@ impl GraphArgs {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let settings = args.graph.settings();
     settings.validate()?;
+    if let Some(warning) = settings.warning() {
+        eprintln!("note: {warning}");
+    }
     if let Some(kind) = args.network.network {
         if args.target.is_server() {
             bail!("--network makes a part of a model, --target a model: leave one of them out");
@@ -131,58 +135,66 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("--target tensorrt needs a program that was built with it: cargo build --release --features tensorrt");
     }
     let model = models::open(&args.model, args.ema)?;
-    let deployment = args.target.plan(&args.out, &model.manifest, settings)?;
-    let decoder = args.network.decoder.as_deref().map(Decoder::open).transpose()?;
     let NetworkArgs { pixels, parts, .. } = args.network;
-    match (decoder, deployment) {
-        (Some(_), _) if parts && args.target.is_server() => {
-            bail!("--parts makes two files, a server's model is one: leave it or --target out")
-        }
-        (Some(decoder), None) if parts => {
-            let latent = model.manifest.generator.image;
-            print(&args.out, &write(&model, &args.out, &settings, args.engine)?);
-            let beside = args.out.with_extension("decoder.onnx");
-            let part = Part::behind(decoder, latent, pixels);
-            print(&beside, &write_part(&part, &beside, &settings, args.engine)?);
-        }
-        (decoder, deployment) => {
-            let behind = Behind { decoder: decoder.as_ref(), pixels };
-            let out = deployment.as_ref().map_or_else(|| Ok(args.out.clone()), Deployment::make_folder)?;
-            let (manifest, report) = write_images(&model, behind, &out, &settings, args.engine)?;
-            print(&out, &report);
-            let files = deployment.map(|deployment| deployment.write(&manifest, &report.model_sha256)).transpose()?;
-            files.iter().flatten().for_each(|file| eprintln!("wrote {}", file.display()));
-            plan.map(|batches| write_plan(&out, &batches)).transpose()?;
+    let deployed = args.target.plan(&args.out, &model.manifest, settings)?.is_some();
+    if parts && deployed {
+        bail!("--parts makes two files, a server's model is one: leave it or --target out");
+    }
+    let mut decoder = args.network.decoder.as_deref().map(Decoder::open).transpose()?;
+    let latent = model.manifest.generator.image;
+    let part = decoder.take_if(|_| parts).map(|decoder| Part::behind(decoder, latent, pixels));
+    let behind = if part.is_some() { Behind::default() } else { Behind { decoder, pixels } };
+    let manifest = behind.manifest(model.manifest.clone());
+    let deployment = args.target.plan(&args.out, &manifest, settings)?;
+    let out = match &deployment {
+        Some(deployment) => deployment.make_folder()?,
+        None => args.out.clone(),
+    };
+    let report = write_images(model, behind, &out, &settings, args.engine)?;
+    print(&out, &report);
+    if let Some(part) = part {
+        let beside = args.out.with_extension("decoder.onnx");
+        print(&beside, &write_part(&part, &beside, &settings, args.engine)?);
+    }
+    if let Some(deployment) = deployment {
+        for file in deployment.write(&manifest, &report.model_sha256)? {
+            eprintln!("wrote {}", file.display());
         }
     }
+    plan.map(|batches| write_plan(&out, &batches)).transpose()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is behind a generator in its file.
-#[derive(Clone, Copy, Default)]
-struct Behind<'a> {
-    decoder: Option<&'a Decoder>,
+#[derive(Default)]
+struct Behind {
+    decoder: Option<Decoder>,
     pixels: Pixels,
 }
 
+impl Behind {
+    /// A generator's manifest for the file with all of it.
+    fn manifest(&self, manifest: Manifest) -> Manifest {
+        ImageModel::manifest_with(manifest, self.decoder.as_ref(), self.pixels)
+    }
+}
+
 /// Exports and verifies a generator as it is.
-pub(crate) fn write(model: &ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
-    Ok(write_images(model, Behind::default(), out, settings, choice)?.1)
+pub(crate) fn write(model: ModelFile, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
+    write_images(model, Behind::default(), out, settings, choice)
 }
 
 fn write_images(
-    model: &ModelFile,
-    behind: Behind<'_>,
+    model: ModelFile,
+    behind: Behind,
     out: &Path,
     settings: &ExportSettings,
     choice: EngineChoice,
-) -> Result<(Manifest, Report)> {
-    let generator = model.generator()?;
-    let network = ImageModel { generator: &generator, decoder: behind.decoder };
-    let manifest = network.manifest(model.manifest.clone(), behind.pixels);
-    let engine = engine_settings(choice);
-    let report = export(out, network, &manifest, settings, |path| engines::verifiers(path, &engine))?;
-    Ok((manifest, report))
+) -> Result<Report> {
+    let (generator, manifest) = model.into_generator()?;
+    let manifest = behind.manifest(manifest);
+    let network = OwnedModel { generator, decoder: behind.decoder };
+    Ok(export(out, network, &manifest, settings, engines::verifiers(&engine_settings(choice)))?)
 }
 
 /// Builds a plan of TensorRT from the exported model and writes it beside it.
@@ -195,9 +207,8 @@ fn write_plan(out: &Path, batches: &[usize]) -> Result<()> {
 }
 
 fn write_part(part: &Part, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {
-    let engine = engine_settings(choice);
-    let open = |path: &Path| engines::network_verifiers(path, &engine);
-    Ok(export_network(out, part.network(), &part.manifest, settings, open)?)
+    let engines = engine_settings(choice);
+    Ok(export_network(out, part.network(), &part.manifest, settings, engines::network_verifiers(&engines))?)
 }
 
 fn engine_settings(choice: EngineChoice) -> EngineSettings {
@@ -209,6 +220,11 @@ pub(crate) fn print(out: &Path, report: &Report) {
     eprintln!("wrote {} (sha256 {})", out.display(), report.model_sha256);
     for runner in &report.runners {
         let largest = runner.batches.iter().filter_map(|batch| batch.max_abs_diff).fold(0.0, f32::max);
-        eprintln!("  verified with {}: differs from candle by {largest:.1e} at most", runner.name);
+        let psnr = runner.psnr_db.filter(|_| report.least_psnr_db.is_some());
+        let psnr = psnr.map_or_else(String::new, |psnr| format!(", {psnr:.1} dB"));
+        eprintln!("  verified with {}: differs from candle by {largest:.1e} at most{psnr}", runner.name);
+    }
+    for note in &report.notes {
+        eprintln!("  {note}");
     }
 }

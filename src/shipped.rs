@@ -56,7 +56,7 @@ impl Shipped {
         let path = folder.join(name);
         if !path.is_file() {
             eprintln!("exporting {} for its first use", self.name());
-            export::print(&path, &export::write(&model, &path, &ExportSettings::default(), engine)?);
+            export::print(&path, &export::write(model, &path, &ExportSettings::default(), engine)?);
         }
         Ok(path)
     }

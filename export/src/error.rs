@@ -53,3 +53,9 @@ impl From<candle_core::Error> for Error {
         Self::Models(error.into())
     }
 }
+
+impl From<drifting_spec::ConfigError> for Error {
+    fn from(error: drifting_spec::ConfigError) -> Self {
+        Self::Manifest(error.into())
+    }
+}

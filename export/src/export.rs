@@ -1,40 +1,67 @@
 //! The whole way from a network to a verified file.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use drifting_models::weights;
 use drifting_spec::{Manifest, NetworkManifest};
 
-use crate::verify::{NetworkRunner, Report, Runner, verify, verify_network};
-use crate::{BoxError, Error, ExportSettings, ImageModel, Network, Result, card, model, network_model};
+use crate::card::{self, Sheet};
+use crate::graph::DATA_ENDING;
+use crate::verify::{ImageVerification, ModelFile, NetworkRunner, NetworkVerification, Report, Runner};
+use crate::{BoxError, Error, ExportSettings, Network, OwnedModel, Profile, Result, write_model, write_network};
 
 /// Name of the report beside the model.
 pub const REPORT_FILE: &str = "verify.json";
 
+/// Loads the model at a path into an engine.
+pub type Open<'a> = Box<dyn FnOnce(&Path) -> std::result::Result<Box<dyn Runner>, BoxError> + 'a>;
+
+/// As [`Open`], for an encoder or a decoder alone.
+pub type OpenNetwork<'a> = Box<dyn FnOnce(&Path) -> std::result::Result<Box<dyn NetworkRunner>, BoxError> + 'a>;
+
+/// Why no engine is asked about bfloat16.
+const NO_BF16: &str = "no output was compared: TensorRT and CUDA run bfloat16, no engine on a CPU does";
+
 /// Writes a generator, and the decoder behind it, to `path` as an ONNX file that carries `manifest`, and the report of its
 /// verification, a model card and a sheet of samples beside it.
 ///
-/// The model is written under another name first; `open` gets that path and returns the engines to verify it with, in
-/// addition to candle-onnx. Only a model that passes takes the name `path`.
+/// The model is written into a folder of its own first; each of `engines` gets its path there and returns an engine to
+/// verify it with, in addition to candle-onnx. Only a model that passes takes the name `path`. The weights are never in
+/// memory twice: they are written one after another, the networks are dropped before the first engine is loaded, and each
+/// engine before the next.
 ///
 /// # Errors
-/// Everything that [`model`](crate::model()) and [`verify`] report, no engine, a file that cannot be written, and
-/// [`Error::Verification`] if an engine disagrees; then `path` and an older report are left as they were.
-pub fn export<'a>(
+/// Everything that [`model`](crate::model()) and [`verify`](crate::verify()) report, no engine, a file that cannot be
+/// written, and [`Error::Verification`] if an engine disagrees; then `path` and an older report are left as they were.
+pub fn export(
     path: &Path,
-    network: impl Into<ImageModel<'a>>,
+    network: impl Into<OwnedModel>,
     manifest: &Manifest,
     settings: &ExportSettings,
-    open: impl FnOnce(&Path) -> std::result::Result<Vec<Box<dyn Runner>>, BoxError>,
+    engines: Vec<Open<'_>>,
 ) -> Result<Report> {
     let network = network.into();
-    network.check(manifest)?;
-    let bytes = model(manifest, &network.tensors(), settings)?;
-    let report = write_verified(path, &path.with_file_name(REPORT_FILE), &bytes, |unverified| {
-        verify(&bytes, network, &mut open(unverified).map_err(Error::Engine)?)
+    settings.validate()?;
+    network.model().check(manifest)?;
+    let mut sheet = None;
+    let report = write_verified(path, &path.with_file_name(REPORT_FILE), |unverified| {
+        let files = write_model(unverified, manifest, &network.model().tensors(), settings)?;
+        let file = ModelFile::open(unverified)?;
+        let mut verification = ImageVerification::start(&file, network.model())?;
+        sheet = Sheet::make(network.model(), manifest)?;
+        drop(network);
+        verification.second_opinion(&file)?;
+        if settings.profile == Profile::Bf16 {
+            verification.note(NO_BF16);
+        } else {
+            for open in engines {
+                verification.run(open(unverified).map_err(Error::Engine)?.as_mut());
+            }
+        }
+        Ok((verification.finish(), files))
     })?;
-    card::write(path, network, manifest, &report)?;
+    card::write(path, sheet.as_ref(), manifest, &report)?;
     Ok(report)
 }
 
@@ -48,40 +75,75 @@ pub fn export_network(
     network: Network<'_>,
     manifest: &NetworkManifest,
     settings: &ExportSettings,
-    open: impl FnOnce(&Path) -> std::result::Result<Vec<Box<dyn NetworkRunner>>, BoxError>,
+    engines: Vec<OpenNetwork<'_>>,
 ) -> Result<Report> {
-    let bytes = network_model(manifest, &network.tensors(), settings)?;
-    write_verified(path, &path.with_extension(REPORT_FILE), &bytes, |unverified| {
-        verify_network(&bytes, network, &mut open(unverified).map_err(Error::Engine)?)
+    settings.validate()?;
+    write_verified(path, &path.with_extension(REPORT_FILE), |unverified| {
+        let files = write_network(unverified, manifest, &network.tensors(), settings)?;
+        let file = ModelFile::open(unverified)?;
+        let mut verification = NetworkVerification::start(&file, network)?;
+        verification.second_opinion(&file)?;
+        if settings.profile == Profile::Bf16 {
+            verification.note(NO_BF16);
+        } else {
+            for open in engines {
+                verification.run(open(unverified).map_err(Error::Engine)?.as_mut());
+            }
+        }
+        Ok((verification.finish(), files))
     })
 }
 
-/// Writes `bytes` under another name; `path` becomes theirs, and `report` is written, if `verify` has nothing against it.
+/// Calls `make` with a path in another folder, where it writes a model; the files that it names become those at `path`, and
+/// `report` is written, if its report has nothing against it.
 fn write_verified(
     path: &Path,
     report: &Path,
-    bytes: &[u8],
-    verify: impl FnOnce(&Path) -> Result<Report>,
+    make: impl FnOnce(&Path) -> Result<(Report, Vec<PathBuf>)>,
 ) -> Result<Report> {
-    let unverified = path.with_extension("unverified.onnx");
-    weights::write_bytes(&unverified, bytes)?;
-    match verify(&unverified).and_then(Report::into_result) {
-        Ok(found) => {
-            rename(&unverified, path).map_err(|source| drifting_models::Error::Io { path: path.to_owned(), source })?;
-            found.write(report)?;
-            Ok(found)
-        }
-        Err(error) => {
-            // The failure is what matters; a file that stays behind says by its name what it is.
-            let _ = fs::remove_file(&unverified);
-            Err(error)
-        }
-    }
+    let place = |source| Error::Models(drifting_models::Error::Io { path: path.to_owned(), source });
+    let folder = path.with_extension("unverified");
+    remove(&folder).and_then(|()| fs::create_dir_all(&folder)).map_err(place)?;
+    let made = make(&folder.join(path.file_name().unwrap_or_default()));
+    let installed = made.and_then(|(found, files)| {
+        let found = found.into_result()?;
+        install(&files, path).map_err(place)?;
+        Ok(found)
+    });
+    // What matters is whether the model was verified; a folder that stays behind says by its name what it is.
+    let _ = remove(&folder);
+    let found = installed?;
+    found.write(report)?;
+    Ok(found)
 }
 
-/// Renames a file and syncs its folder.
-fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::rename(from, to)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Moves the files of a model to `path` and syncs its folder.
+fn install(files: &[PathBuf], path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let data = path.with_file_name(format!("{name}{DATA_ENDING}"));
+    if files.len() > 1 {
+        // An older model must not stand beside the new weights, not even between two renamings.
+        there(fs::remove_file(path))?;
+    }
+    for file in files.iter().rev() {
+        fs::rename(file, path.with_file_name(file.file_name().unwrap_or_default()))?;
+    }
+    if files.len() == 1 {
+        // The weights of an older model that lay in a file of their own.
+        there(fs::remove_file(&data))?;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    there(fs::remove_dir_all(folder))
+}
+
+/// What is not there need not be removed.
+fn there(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

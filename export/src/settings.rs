@@ -19,7 +19,7 @@ pub enum Profile {
     Fp16,
     /// Matrix products in bfloat16, the rest in f32.
     Bf16,
-    /// Weights of matrix products in 8-bit integers.
+    /// Matrix products of the blocks in 8-bit integers, the rest in f32: for CPUs.
     Int8,
 }
 
@@ -112,22 +112,27 @@ impl ExportSettings {
     /// # Errors
     /// Names the setting and what can be had instead.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        let refused = |setting: String, problem: &str| Err(SettingsError { setting, problem: problem.into() });
-        if self.profile != Profile::Portable {
-            return refused(format!("profile {}", self.profile), "cannot be exported yet; `portable` can");
+        let Some(batch) = self.batch.filter(|batch| batch.get() > MOST_BATCH) else { return Ok(()) };
+        let problem = format!("is too large for one image after another: at most {MOST_BATCH}");
+        Err(SettingsError { setting: format!("batch {batch}"), problem })
+    }
+
+    /// What a person should know who runs the model on a processor, where the profile is no help.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Fp16 => Some(
+                "fp16 is for TensorRT and CUDA: on a CPU, ONNX Runtime casts every product to f32 and back, which is \
+                 slower than the profile portable",
+            ),
+            Profile::Bf16 => Some("bf16 is for TensorRT and CUDA: no engine on a CPU runs it"),
+            Profile::Portable | Profile::Ort | Profile::Int8 => None,
         }
-        if let Some(batch) = self.batch {
-            return refused(
-                format!("batch {batch}"),
-                "a fixed batch cannot be exported yet; without it, any batch runs",
-            );
-        }
-        if self.external_data == ExternalData::Always {
-            return refused("external data".into(), "cannot be written yet; `auto` writes one file");
-        }
-        Ok(())
     }
 }
+
+/// The largest batch that a graph is made for.
+const MOST_BATCH: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn what_cannot_be_exported_is_refused_by_name() {
         ExportSettings::default().validate().unwrap();
-        let int8 = ExportSettings { profile: Profile::Int8, ..ExportSettings::default() };
-        assert!(int8.validate().unwrap_err().to_string().starts_with("profile int8: "));
+        let huge = ExportSettings { batch: NonZeroUsize::new(1 << 20), ..ExportSettings::default() };
+        assert!(huge.validate().unwrap_err().to_string().starts_with("batch 1048576: "));
     }
 }

@@ -10,6 +10,29 @@ use drifting_spec::{ImageShape, Inputs, Manifest, NetworkConfig, Pixels, names, 
 use crate::lower::DECODER;
 use crate::{Error, Result};
 
+/// The networks of an [`ImageModel`] that an export drops when it needs them no more.
+#[derive(Debug)]
+pub struct OwnedModel {
+    /// Makes images, or latents.
+    pub generator: Generator,
+    /// Makes images of latents.
+    pub decoder: Option<Decoder>,
+}
+
+impl OwnedModel {
+    /// The networks.
+    #[must_use]
+    pub fn model(&self) -> ImageModel<'_> {
+        ImageModel { generator: &self.generator, decoder: self.decoder.as_ref() }
+    }
+}
+
+impl From<Generator> for OwnedModel {
+    fn from(generator: Generator) -> Self {
+        Self { generator, decoder: None }
+    }
+}
+
 /// A generator, and the decoder that makes images of its latents.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageModel<'a> {
@@ -29,7 +52,13 @@ impl ImageModel<'_> {
     /// `manifest` for the file of these networks: with the decoder, and with an output made of `pixels`.
     #[must_use]
     pub fn manifest(&self, manifest: Manifest, pixels: Pixels) -> Manifest {
-        let decoder = self.decoder.map(|decoder| drifting_spec::Decoder {
+        Self::manifest_with(manifest, self.decoder, pixels)
+    }
+
+    /// `manifest` for the file of a generator and this decoder, whose output is made of `pixels`.
+    #[must_use]
+    pub fn manifest_with(manifest: Manifest, decoder: Option<&Decoder>, pixels: Pixels) -> Manifest {
+        let decoder = decoder.map(|decoder| drifting_spec::Decoder {
             config: decoder.config().clone(),
             weights_sha256: decoder.sha256().to_owned(),
         });

@@ -125,7 +125,7 @@ impl Service {
         let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue, image_len: image.len() };
         let (worker, thread) =
             Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
-        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.bytes.len(), manifest: manifest.clone() };
+        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
         let draining = AtomicBool::new(false);
         Ok((Arc::new(Self { model, image, engine: info, limits, batch_sizes, worker, draining }), thread))
     }
@@ -154,7 +154,8 @@ mod tests {
     fn start(channels: usize, limits: Limits) -> Result<Vec<usize>, String> {
         let mut manifest = manifest();
         manifest.generator.image.channels = channels;
-        let model = Model { manifest, bytes: Vec::new(), sha256: String::new() };
+        let (bytes, sha256) = (Vec::new(), String::new());
+        let model = Model { manifest, bytes, path: None, size: 0, sha256, profile: None };
         let started = Service::start(&model, Box::new(Gate::opened().engine()), limits);
         started.map(|(service, _)| service.batch_sizes.clone()).map_err(|error| error.to_string())
     }

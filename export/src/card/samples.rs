@@ -14,7 +14,7 @@ const BUDGET: u64 = 1_000_000_000_000;
 pub(super) const SEED: u64 = 0;
 
 /// A sheet of images: a class a row.
-pub(super) struct Sheet {
+pub(crate) struct Sheet {
     /// The file.
     pub(super) png: Vec<u8>,
     /// The classes, from top to bottom.
@@ -26,7 +26,7 @@ impl Sheet {
     ///
     /// # Errors
     /// Networks that cannot be run.
-    pub(super) fn make(network: ImageModel<'_>, manifest: &Manifest) -> Result<Option<Self>> {
+    pub(crate) fn make(network: ImageModel<'_>, manifest: &Manifest) -> Result<Option<Self>> {
         let shape = manifest.image().map_err(problem)?;
         if !matches!(shape.channels, 1 | 3) {
             return Ok(None);

@@ -181,18 +181,27 @@ fn verification(report: &Report) -> String {
     let mut text = format!(
         "## Verification
 
-All {} parameters were read back and are the generator's, bit for bit. Images at the edges of class, style and alpha were
-compared with candle's; largest difference allowed: {:.1e}. Everything is in [{REPORT_FILE}]({REPORT_FILE}).
+All {} parameters were read back and are the generator's{}. Images at the edges of class, style and alpha were
+compared with candle's; {}. Everything is in [{REPORT_FILE}]({REPORT_FILE}).
 
-| engine | largest difference from candle | alone and in a batch |
-|---|---|---|",
-        report.parameters, report.tolerance
+| engine | largest difference from candle | alone and in a batch | PSNR |
+|---|---|---|---|",
+        report.parameters,
+        if report.least_psnr_db.is_some() { " as the profile rounds them" } else { ", bit for bit" },
+        match report.least_psnr_db {
+            Some(least) => format!("least peak signal-to-noise ratio allowed: {least} dB"),
+            None => format!("largest difference allowed: {:.1e}", report.tolerance),
+        }
     );
     let number = |value: Option<f32>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1e}"));
     for runner in &report.runners {
         let largest = runner.batches.iter().filter_map(|batch| batch.max_abs_diff).reduce(f32::max);
-        text +=
-            &format!("\n| {} | {} | {} |", one_line(&runner.name), number(largest), number(runner.batch_invariance));
+        let psnr = runner.psnr_db.map_or_else(|| "-".to_owned(), |psnr| format!("{psnr:.1} dB"));
+        let (name, alone) = (one_line(&runner.name), number(runner.batch_invariance));
+        text += &format!("\n| {name} | {} | {alone} | {psnr} |", number(largest));
+    }
+    for note in &report.notes {
+        text += &format!("\n\n{note}.");
     }
     let output = report.output;
     text += &format!(
@@ -211,15 +220,25 @@ mod tests {
 
     fn report() -> Report {
         let batches = vec![BatchReport { batch: 1, max_abs_diff: Some(3e-6) }];
-        let runner =
-            RunnerReport { name: "rten/0.27.0".into(), batches, batch_invariance: Some(0.0), problems: Vec::new() };
+        let runner = RunnerReport {
+            name: "rten/0.27.0".into(),
+            batches,
+            batch_invariance: Some(0.0),
+            mean_abs_diff: Some(1e-7),
+            psnr_db: Some(100.0),
+            problems: Vec::new(),
+        };
         Report {
+            profile: crate::Profile::Portable,
+            batch: None,
             model_sha256: "abc".into(),
             tool_version: "0.1.0".into(),
             parameters: 44,
             tolerance: 1e-4,
+            least_psnr_db: None,
             output: OutputRange { min: -1.0, max: 1.0, std: 0.5 },
             runners: vec![runner],
+            notes: Vec::new(),
             failures: Vec::new(),
         }
     }

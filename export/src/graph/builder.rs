@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
-use super::{DType, Data, Dim, Graph, GraphError, Result, Shape, Value};
-use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use super::{DType, Data, Dim, Graph, GraphError, Opset, Result, Shape, Value};
+use crate::proto::{self, AttributeProto, DimValue, GraphProto, NodeProto, ValueInfoProto};
+use crate::settings::{ExportSettings, Profile};
 
 /// What follows the name of a parameter that is stored with rows and columns exchanged.
 pub const TRANSPOSED: &str = ".transposed";
@@ -28,28 +30,68 @@ pub enum Layout {
     Groups(usize),
 }
 
+/// The weights of a network, and how they are to be exported.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    /// Weights by name.
+    pub weights: BTreeMap<String, Data>,
+    /// Spelling and numbers of the graph.
+    pub profile: Profile,
+    /// The one batch size that the graph is made for.
+    pub batch: Option<NonZeroUsize>,
+}
+
+impl Parameters {
+    /// Weights that are exported as `settings` say.
+    #[must_use]
+    pub fn new(weights: BTreeMap<String, Data>, settings: &ExportSettings) -> Self {
+        Self { weights, profile: settings.profile, batch: settings.batch }
+    }
+}
+
+impl From<BTreeMap<String, Data>> for Parameters {
+    fn from(weights: BTreeMap<String, Data>) -> Self {
+        Self { weights, ..Self::default() }
+    }
+}
+
 /// A graph under construction.
 #[derive(Debug)]
 pub struct Builder {
     state: RefCell<State>,
-    batch: &'static str,
+    batch: DimValue,
+    profile: Profile,
 }
 
 #[derive(Debug)]
 struct State {
     graph: GraphProto,
+    initializers: Vec<(String, Data)>,
     parameters: BTreeMap<String, Data>,
-    constants: BTreeMap<Data, Value>,
+    constants: BTreeMap<(DType, Vec<usize>, Vec<u8>), Value>,
+    /// What was made of a value before, by its name and what it is.
+    made: BTreeMap<(String, String), [Value; 2]>,
     names: BTreeSet<String>,
 }
 
 impl Builder {
-    /// An empty graph that may use `parameters`; `batch` is the name of the symbolic dimension.
+    /// An empty graph that may use `parameters`; `batch` is the name of the symbolic dimension, if the batch is not fixed.
     #[must_use]
-    pub fn new(name: &str, batch: &'static str, parameters: BTreeMap<String, Data>) -> Self {
-        let graph = GraphProto { name: name.into(), ..Default::default() };
-        let state = State { graph, parameters, constants: BTreeMap::new(), names: BTreeSet::new() };
-        Self { state: RefCell::new(state), batch }
+    pub fn new(name: &str, batch: &'static str, parameters: impl Into<Parameters>) -> Self {
+        let Parameters { weights, profile, batch: fixed } = parameters.into();
+        let state = State {
+            graph: GraphProto { name: name.into(), ..Default::default() },
+            initializers: Vec::new(),
+            parameters: weights,
+            constants: BTreeMap::new(),
+            made: BTreeMap::new(),
+            names: BTreeSet::new(),
+        };
+        let batch = match fixed {
+            Some(size) => DimValue::DimValue(size.get() as i64),
+            None => DimValue::DimParam(batch.into()),
+        };
+        Self { state: RefCell::new(state), batch, profile }
     }
 
     /// The scope of the whole network.
@@ -76,7 +118,8 @@ impl Builder {
             .iter()
             .map(|(name, value)| self.info(&Value { name: (*name).into(), ..(*value).clone() }))
             .collect();
-        let State { mut graph, parameters, .. } = self.state.into_inner();
+        let opset = if self.profile == Profile::Ort { Opset::Newer } else { Opset::Portable };
+        let State { mut graph, initializers, parameters, .. } = self.state.into_inner();
         if let Some(unused) = parameters.keys().next() {
             let problem = "this weight belongs to no part of the network; do weights and configuration match?";
             return Err(GraphError::new(unused, problem));
@@ -99,7 +142,7 @@ impl Builder {
         }
         graph.value_info.retain(|info| !renamed.contains_key(info.name.as_str()));
         graph.output.extend(infos);
-        Ok(Graph(graph))
+        Ok(Graph { proto: graph, initializers, opset })
     }
 
     /// A value under `wish`, or under the first free of `wish_1`, `wish_2`, ...
@@ -114,7 +157,7 @@ impl Builder {
 
     fn info(&self, value: &Value) -> ValueInfoProto {
         let dims = value.shape.dims().iter().map(|dim| match dim {
-            Dim::Batch => DimValue::DimParam(self.batch.into()),
+            Dim::Batch => self.batch.clone(),
             Dim::Size(size) => DimValue::DimValue(*size as i64),
         });
         proto::value_info(&value.name, value.dtype.proto(), dims)
@@ -122,13 +165,7 @@ impl Builder {
 
     fn initializer(&self, name: String, data: Data) -> Value {
         let value = self.value(name, data.dtype, Shape::fixed(&data.dims));
-        let tensor = TensorProto {
-            name: value.name.clone(),
-            data_type: data.dtype.proto().into(),
-            dims: data.dims.iter().map(|&size| size as i64).collect(),
-            raw_data: data.bytes,
-        };
-        self.state.borrow_mut().graph.initializer.push(tensor);
+        self.state.borrow_mut().initializers.push((value.name.clone(), data));
         value
     }
 }
@@ -156,18 +193,27 @@ impl Scope<'_> {
         GraphError::new(&self.path, problem)
     }
 
+    /// For whom the graph is spelled, and in which numbers it computes.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.builder.profile
+    }
+
     /// The parameter `name` of shape `dims`, stored in `layout`. Each parameter is taken once.
     ///
     /// # Errors
     /// It is not there, or has another shape.
     pub fn parameter(&self, name: &str, dims: &[usize], layout: Layout) -> Result<Value> {
+        self.parameter_as(name, dims, layout, DType::F32)
+    }
+
+    /// As [`Scope::parameter`], each number rounded to `dtype`.
+    ///
+    /// # Errors
+    /// As [`Scope::parameter`].
+    pub fn parameter_as(&self, name: &str, dims: &[usize], layout: Layout, dtype: DType) -> Result<Value> {
         let mut name = self.full_name(name);
-        let Some(mut data) = self.builder.state.borrow_mut().parameters.remove(&name) else {
-            return Err(GraphError::new(name, format!("this weight is missing (expected shape {dims:?})")));
-        };
-        if data.dims != dims {
-            return Err(GraphError::new(name, format!("this weight has shape {:?}, expected {dims:?}", data.dims)));
-        }
+        let mut data = self.take(&name, dims)?.rounded(dtype);
         match layout {
             Layout::Same => {}
             Layout::Transposed => {
@@ -190,16 +236,47 @@ impl Scope<'_> {
                 data.dims = vec![groups, channels / groups, 1];
             }
         }
-        Ok(self.builder.initializer(name, data))
+        Ok(self.stored(name, data))
+    }
+
+    /// The numbers of the parameter with this full name, which is not there any more then.
+    pub(super) fn take(&self, name: &str, dims: &[usize]) -> Result<Data> {
+        let Some(data) = self.builder.state.borrow_mut().parameters.remove(name) else {
+            return Err(GraphError::new(name, format!("this weight is missing (expected shape {dims:?})")));
+        };
+        if data.dims == dims {
+            return Ok(data);
+        }
+        Err(GraphError::new(name, format!("this weight has shape {:?}, expected {dims:?}", data.dims)))
+    }
+
+    /// Adds numbers under a full name.
+    pub(super) fn stored(&self, name: String, data: Data) -> Value {
+        self.builder.initializer(name, data)
+    }
+
+    /// What was made of `x` before.
+    pub(super) fn known(&self, x: &Value, what: &str) -> Option<[Value; 2]> {
+        self.builder.state.borrow().made.get(&(x.name.clone(), what.to_owned())).cloned()
+    }
+
+    /// What is made of `x` once only.
+    pub(super) fn remembered(&self, x: &Value, what: &str, make: impl FnOnce() -> [Value; 2]) -> [Value; 2] {
+        self.known(x, what).unwrap_or_else(|| {
+            let made = make();
+            self.builder.state.borrow_mut().made.insert((x.name.clone(), what.to_owned()), made.clone());
+            made
+        })
     }
 
     /// A constant that is no parameter; equal constants are stored once, under the name of the first.
     #[must_use]
     pub fn constant(&self, name: &str, data: Data) -> Value {
-        let known = self.builder.state.borrow().constants.get(&data).cloned();
+        let Some(key) = data.key() else { return self.stored(name.into(), data) };
+        let known = self.builder.state.borrow().constants.get(&key).cloned();
         known.unwrap_or_else(|| {
-            let value = self.builder.initializer(name.into(), data.clone());
-            self.builder.state.borrow_mut().constants.insert(data, value.clone());
+            let value = self.stored(name.into(), data);
+            self.builder.state.borrow_mut().constants.insert(key, value.clone());
             value
         })
     }
@@ -298,7 +375,7 @@ mod tests {
         assert_ne!(g.scalar(0.5), g.scalar(0.25));
         // A list of one number is no number.
         assert_ne!(g.filled(1, 0.5).shape(), g.scalar(0.5).shape());
-        assert_eq!(builder.state.borrow().graph.initializer.len(), 3);
+        assert_eq!(builder.state.borrow().initializers.len(), 3);
     }
 
     #[test]

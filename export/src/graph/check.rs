@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GraphError, IR_VERSION, OPSET, Result};
+use super::{GraphError, Opset, Result};
 use crate::proto::{self, DataType, DimValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The operators that every engine runs correctly, with the element types of their inputs.
 ///
-/// `T` is the type of the first input and of all outputs (but for Cast), `i` is a 64-bit integer, `f` a 32-bit float, `-`
-/// an input that must be left out; what follows `|` may be there.
-const OPERATORS: [(&str, &str); 26] = [
+/// `T` is the type of the first input and of all outputs (but for Cast and MatMulInteger), `i` is a 64-bit integer, `f` a
+/// 32-bit float, `u` and `s` a byte without and with a sign, `-` an input that must be left out; what follows `|` may be
+/// there.
+const OPERATORS: [(&str, &str); 30] = [
+    ("Abs", "T"),
     ("Add", "TT"),
     ("Cast", "T"),
     ("Clip", "TT|T"),
@@ -19,9 +21,12 @@ const OPERATORS: [(&str, &str); 26] = [
     ("Div", "TT"),
     ("Floor", "T"),
     ("Gather", "Ti"),
+    ("LayerNormalization", "TTT"),
     ("MatMul", "TT"),
+    ("MatMulInteger", "usu"),
     ("Mul", "TT"),
     ("Pow", "TT"),
+    ("ReduceMax", "T"),
     ("ReduceMean", "T"),
     ("ReduceSum", "Ti"),
     ("Relu", "T"),
@@ -38,30 +43,47 @@ const OPERATORS: [(&str, &str); 26] = [
     ("Transpose", "T"),
 ];
 
+/// The operators of the newer operator set, and those that have other inputs there.
+const NEWER: [(&str, &str); 5] = [
+    ("Attention", "TTT"),
+    ("RMSNormalization", "TT"),
+    ("ReduceMax", "Ti"),
+    ("ReduceMean", "Ti"),
+    ("RotaryEmbedding", "TTTi"),
+];
+
 /// Checks a model: version and operator set, names used once, every input of a node defined before it, operators and
 /// element types, initializers as long as their shape says, nothing unused, inputs and outputs typed.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn check(model: &[u8]) -> Result<()> {
-    check_model(&proto::decode(model).map_err(|error| GraphError::new("model", error.to_string()))?)
+    let found = proto::read(&mut std::io::Cursor::new(model));
+    let found = found.map_err(|error| GraphError::new("model", error.to_string()))?;
+    let lengths: Vec<_> = found.places.iter().map(|place| place.length).collect();
+    check_model(&found.model, &lengths)
 }
 
-pub(super) fn check_model(model: &ModelProto) -> Result<()> {
-    let graph = header(model)?;
+/// Checks a model whose initializers have so many bytes, wherever they are.
+pub(crate) fn check_model(model: &ModelProto, lengths: &[u64]) -> Result<()> {
+    let (graph, opset) = header(model)?;
     let mut types = BTreeMap::new();
     for input in &graph.input {
         define(&mut types, &input.name, value_type(input)?)?;
     }
-    for tensor in &graph.initializer {
-        define(&mut types, &tensor.name, tensor_type(tensor)?)?;
+    let batches: BTreeSet<_> = graph.input.iter().chain(&graph.output).map(batch).collect();
+    if batches.len() > 1 {
+        return Err(GraphError::new(&graph.name, "its inputs and outputs have different batches"));
+    }
+    for (i, tensor) in graph.initializer.iter().enumerate() {
+        define(&mut types, &tensor.name, tensor_type(tensor, lengths.get(i).copied().unwrap_or(0))?)?;
     }
     let mut nodes = BTreeSet::new();
     for node in &graph.node {
         if !nodes.insert(&node.name) {
             return Err(GraphError::new(&node.name, "two nodes bear this name"));
         }
-        let result = node_type(node, &types)?;
+        let result = node_type(node, opset, &types)?;
         for output in &node.output {
             define(&mut types, output, result)?;
         }
@@ -70,20 +92,19 @@ pub(super) fn check_model(model: &ModelProto) -> Result<()> {
     used(graph, &types)
 }
 
-fn header(model: &ModelProto) -> Result<&GraphProto> {
-    if model.ir_version != IR_VERSION {
-        let problem = format!("IR version {}, expected {IR_VERSION}", model.ir_version);
+fn header(model: &ModelProto) -> Result<(&GraphProto, Opset)> {
+    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version)).collect();
+    let Some(opset) = Opset::ALL.into_iter().find(|opset| opsets == [("", opset.version())]) else {
+        let known = Opset::ALL.map(Opset::version);
+        let problem = format!("operator sets {opsets:?}, expected one of {known:?} of ONNX itself");
+        return Err(GraphError::new("model", problem));
+    };
+    if model.ir_version != opset.ir_version() {
+        let problem = format!("IR version {}, expected {}", model.ir_version, opset.ir_version());
         return Err(GraphError::new("model", problem));
     }
-    let opsets: Vec<_> = model.opset_import.iter().map(|set| (set.domain(), set.version)).collect();
-    if opsets != [("", OPSET)] {
-        return Err(GraphError::new(
-            "model",
-            format!("operator sets {opsets:?}, expected only {OPSET} of ONNX itself"),
-        ));
-    }
     let graph = model.graph.as_ref().ok_or_else(|| GraphError::new("model", "holds no graph"))?;
-    if graph.output.is_empty() { Err(GraphError::new(&graph.name, "has no output")) } else { Ok(graph) }
+    if graph.output.is_empty() { Err(GraphError::new(&graph.name, "has no output")) } else { Ok((graph, opset)) }
 }
 
 fn define<'a>(types: &mut BTreeMap<&'a str, DataType>, name: &'a str, dtype: DataType) -> Result<()> {
@@ -98,30 +119,44 @@ fn define<'a>(types: &mut BTreeMap<&'a str, DataType>, name: &'a str, dtype: Dat
 fn value_type(info: &ValueInfoProto) -> Result<DataType> {
     let (dtype, dims) = proto::tensor_type(info).ok_or_else(|| GraphError::new(&info.name, "has no tensor type"))?;
     match dims.as_slice() {
-        [DimValue::DimParam(_), sizes @ ..] if sizes.iter().all(|size| matches!(size, DimValue::DimValue(1..))) => {
+        [DimValue::DimParam(_) | DimValue::DimValue(1..), sizes @ ..]
+            if sizes.iter().all(|size| matches!(size, DimValue::DimValue(1..))) =>
+        {
             Ok(dtype)
         }
-        _ => Err(GraphError::new(&info.name, "its shape must be a symbolic batch followed by fixed sizes")),
+        _ => Err(GraphError::new(&info.name, "its shape must be a batch, symbolic or not, followed by fixed sizes")),
     }
 }
 
-fn tensor_type(tensor: &TensorProto) -> Result<DataType> {
-    let size = match DataType::try_from(tensor.data_type) {
+/// The batch of an input or output, as text; empty if it has none.
+fn batch(info: &ValueInfoProto) -> String {
+    match proto::tensor_type(info).and_then(|(_, dims)| dims.first().copied()) {
+        Some(DimValue::DimParam(name)) => name.clone(),
+        Some(DimValue::DimValue(size)) => size.to_string(),
+        None => String::new(),
+    }
+}
+
+fn tensor_type(tensor: &TensorProto, length: u64) -> Result<DataType> {
+    let dtype = DataType::try_from(tensor.data_type);
+    let size = match dtype {
         Ok(DataType::Float) => 4,
         Ok(DataType::Int64) => 8,
+        Ok(DataType::Float16 | DataType::Bfloat16) => 2,
+        Ok(DataType::Int8 | DataType::Uint8) => 1,
         _ => return Err(GraphError::new(&tensor.name, format!("element type {} is not used here", tensor.data_type))),
     };
-    let elements = tensor.dims.iter().try_fold(1usize, |all, &dim| all.checked_mul(usize::try_from(dim).ok()?));
-    if elements.and_then(|elements| elements.checked_mul(size)) != Some(tensor.raw_data.len()) {
-        let problem = format!("{} bytes of data for shape {:?}", tensor.raw_data.len(), tensor.dims);
-        return Err(GraphError::new(&tensor.name, problem));
+    let elements = tensor.dims.iter().try_fold(1u64, |all, &dim| all.checked_mul(u64::try_from(dim).ok()?));
+    if elements.and_then(|elements| elements.checked_mul(size)) != Some(length) {
+        return Err(GraphError::new(&tensor.name, format!("{length} bytes of data for shape {:?}", tensor.dims)));
     }
-    Ok(if size == 4 { DataType::Float } else { DataType::Int64 })
+    Ok(dtype.unwrap_or(DataType::Undefined))
 }
 
-fn node_type(node: &NodeProto, types: &BTreeMap<&str, DataType>) -> Result<DataType> {
+fn node_type(node: &NodeProto, opset: Opset, types: &BTreeMap<&str, DataType>) -> Result<DataType> {
     let error = |problem: String| GraphError::new(&node.name, problem);
-    let known = OPERATORS.iter().find(|(op, _)| *op == node.op_type && node.domain.is_empty());
+    let newer = NEWER.iter().filter(|_| opset == Opset::Newer);
+    let known = newer.chain(&OPERATORS).find(|(op, _)| *op == node.op_type && node.domain.is_empty());
     let Some((_, inputs)) = known else {
         return Err(error(format!("operator {}{} is not one that all engines run", node.domain, node.op_type)));
     };
@@ -131,7 +166,7 @@ fn node_type(node: &NodeProto, types: &BTreeMap<&str, DataType>) -> Result<DataT
     if !counts.contains(&node.input.len()) && node.op_type != "Concat" {
         return Err(error(format!("has {} inputs, expected {}", node.input.len(), needed.len())));
     }
-    let mut first = None;
+    let mut first = if node.op_type == "MatMulInteger" { Some(DataType::Int32) } else { None };
     for (i, input) in node.input.iter().enumerate() {
         let letter = letters.get(i).copied().unwrap_or('T');
         if letter == '-' {
@@ -145,6 +180,8 @@ fn node_type(node: &NodeProto, types: &BTreeMap<&str, DataType>) -> Result<DataT
         let expected = match letter {
             'i' => DataType::Int64,
             'f' => DataType::Float,
+            'u' => DataType::Uint8,
+            's' => DataType::Int8,
             _ => *first.get_or_insert(found),
         };
         if found != expected {
@@ -194,7 +231,7 @@ mod tests {
     use super::*;
 
     /// One linear layer and a sum over a gathered row.
-    fn model() -> ModelProto {
+    fn model() -> proto::Skeleton {
         let weight = Data::floats(&[2, 3], &[1.0; 6]).unwrap();
         let builder = Builder::new("test", "batch", BTreeMap::from([("layer.weight".to_owned(), weight)]));
         let g = builder.root().part("layer");
@@ -207,30 +244,27 @@ mod tests {
         let y = g.sigmoid(&y);
         let bytes = builder.finish(&[("y", &y)]).unwrap().encode(String::new(), Vec::new()).unwrap();
         check(&bytes).unwrap();
-        proto::decode(&bytes).unwrap()
+        proto::read(&mut std::io::Cursor::new(bytes)).unwrap()
     }
 
-    fn graph(model: &mut ModelProto) -> &mut GraphProto {
-        model.graph.as_mut().unwrap()
+    fn graph(found: &mut proto::Skeleton) -> &mut GraphProto {
+        found.model.graph.as_mut().unwrap()
     }
 
     #[test]
     fn each_fault_is_found_and_named() {
-        type Change = fn(&mut ModelProto);
+        type Change = fn(&mut proto::Skeleton);
         let faults: [(Change, &str); 13] = [
-            (|m| m.ir_version = 10, "model: IR version 10, expected 8"),
-            (|m| m.opset_import[0].version = 23, "model: operator sets [(\"\", 23)], expected only 17"),
-            (|m| m.graph = None, "model: holds no graph"),
+            (|m| m.model.ir_version = 10, "model: IR version 10, expected 8"),
+            (|m| m.model.opset_import[0].version = 19, "model: operator sets [(\"\", 19)], expected one of [17, 23]"),
+            (|m| m.model.graph = None, "model: holds no graph"),
             (|m| graph(m).output.clear(), "test: has no output"),
             (|m| graph(m).node.swap(0, 2), "is defined by nothing before it"),
             (|m| graph(m).node[0].op_type = "Gelu".into(), "operator Gelu is not one that all engines run"),
             (|m| graph(m).node[1].input.swap(0, 1), "layer.Gather: input 1 is Float, expected Int64"),
             (|m| drop(graph(m).node[0].input.pop()), "layer.MatMul: has 1 inputs, expected 2"),
             (|m| graph(m).node[1].output[0] = "x".into(), "x: two values bear this name"),
-            (
-                |m| graph(m).initializer[0].raw_data.truncate(23),
-                "layer.weight.transposed: 23 bytes of data for shape [3, 2]",
-            ),
+            (|m| m.places[0].length = 23, "layer.weight.transposed: 23 bytes of data for shape [3, 2]"),
             (|m| graph(m).node[3].input[0] = "x".into(), "layer.Add: is used by nothing"),
             (|m| graph(m).output[0].name = "z".into(), "z: is declared with a type that no node gives it"),
             (|m| graph(m).input[0] = graph(m).output[0].clone(), "its input \"x\" is defined by nothing"),
@@ -238,7 +272,8 @@ mod tests {
         for (change, problem) in faults {
             let mut model = model();
             change(&mut model);
-            let found = check_model(&model).unwrap_err().to_string();
+            let lengths: Vec<_> = model.places.iter().map(|place| place.length).collect();
+            let found = check_model(&model.model, &lengths).unwrap_err().to_string();
             assert!(found.contains(problem), "{found:?} instead of {problem:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Operators of images `[batch, channels, height, width]`.
 
 use super::{DType, Data, Dim, GraphError, Result, Scope, Shape, Value};
-use crate::proto::{DataType, int, ints, text};
+use crate::proto::{ints, text};
 
 impl Scope<'_> {
     /// Convolution by `weight` `[out, in, side, side]`, plus `bias` `[out]`; zeros around the image keep its sides, but for
@@ -80,8 +80,7 @@ impl Scope<'_> {
     /// Whole numbers from 0 to 255 as bytes.
     #[must_use]
     pub fn bytes(&self, x: &Value) -> Value {
-        let value = self.node("Cast", &[x], vec![int("to", i64::from(i32::from(DataType::Uint8)))], &x.shape);
-        self.retyped(value, DType::U8)
+        self.cast(x, DType::U8)
     }
 
     /// Mean over the dimensions `axes`, which stay with size 1.
@@ -95,7 +94,7 @@ impl Scope<'_> {
         }
         let shape = axes.iter().fold(x.shape.clone(), |shape, &axis| shape.with(axis, Dim::Size(1)));
         let axes: Vec<i64> = axes.iter().map(|&axis| axis as i64).collect();
-        Ok(self.node("ReduceMean", &[x], vec![ints("axes", &axes), int("keepdims", 1)], &shape))
+        Ok(self.reduce("ReduceMean", x, &axes, &shape))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Arithmetic: operators whose results are new numbers.
 
-use super::{DType, Data, Dim, GraphError, Result, Scope, Shape, Value};
-use crate::proto::{int, ints};
+use super::{Data, Dim, GraphError, Result, Scope, Shape, Value};
+use crate::proto::int;
 
 impl Scope<'_> {
     /// `a + b`, broadcasting.
@@ -101,9 +101,7 @@ impl Scope<'_> {
     /// A value without dimensions.
     pub fn mean(&self, x: &Value) -> Result<Value> {
         let last = self.last_axis("ReduceMean", x)?;
-        // Axes as attribute: candle-onnx ignores the input of later opsets and takes the mean over everything.
-        let attributes = vec![ints("axes", &[-1]), int("keepdims", 1)];
-        Ok(self.node("ReduceMean", &[x], attributes, &x.shape.clone().with(last, Dim::Size(1))))
+        Ok(self.reduce("ReduceMean", x, &[-1], &x.shape.clone().with(last, Dim::Size(1))))
     }
 
     /// Sum over dimension `axis`, which stays with size 1 if `keep` says so.
@@ -128,7 +126,7 @@ impl Scope<'_> {
     /// # Errors
     /// Shapes or element types that do not go together.
     pub fn matmul(&self, a: &Value, b: &Value) -> Result<Value> {
-        let shape = matmul_shape(&a.shape, &b.shape).filter(|_| a.dtype == DType::F32 && b.dtype == DType::F32);
+        let shape = matmul_shape(&a.shape, &b.shape).filter(|_| a.dtype == b.dtype && a.dtype.is_float());
         let shape = shape.ok_or_else(|| self.mismatch("MatMul", a, b))?;
         Ok(self.node("MatMul", &[a, b], Vec::new(), &shape))
     }

@@ -9,9 +9,17 @@ use crate::proto::DataType;
 pub enum DType {
     /// 32-bit float.
     F32,
+    /// 16-bit float.
+    F16,
+    /// 16-bit float with the range of f32.
+    Bf16,
     /// 64-bit integer: indices and shapes.
     I64,
-    /// 8-bit level of a pixel; only outputs are made of them.
+    /// 32-bit integer: sums of products of 8-bit integers.
+    I32,
+    /// 8-bit integer: a weight.
+    I8,
+    /// 8-bit level of a pixel, or of a number that is multiplied with 8-bit weights.
     U8,
 }
 
@@ -20,15 +28,26 @@ impl DType {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
-            Self::F32 => 4,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 => 2,
             Self::I64 => 8,
-            Self::U8 => 1,
+            Self::I8 | Self::U8 => 1,
         }
+    }
+
+    /// Whether these are floating-point numbers.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
     pub(crate) fn proto(self) -> DataType {
         match self {
             Self::F32 => DataType::Float,
+            Self::F16 => DataType::Float16,
+            Self::Bf16 => DataType::Bfloat16,
+            Self::I32 => DataType::Int32,
+            Self::I8 => DataType::Int8,
             Self::I64 => DataType::Int64,
             Self::U8 => DataType::Uint8,
         }

@@ -2,7 +2,7 @@
 
 use drifting_spec::{AlphaEmbedding, GeneratorConfig, StyleTables, names};
 
-use super::layers::{linear, rms_norm, silu};
+use super::layers::{linear_exact, rms_norm, silu};
 use crate::graph::{Builder, DType, Data, GraphError, Layout, Result, Scope, Shape, Value};
 
 /// Sinusoids of alpha: half of them cosines, half sines.
@@ -11,8 +11,16 @@ const FREQUENCIES: usize = 128;
 /// Scale of the embedded alpha beside the class embedding.
 const ALPHA_SCALE: f32 = 0.02;
 
-/// Adds the inputs `style`, `class` and `alpha`; their vector is `[batch, hidden]`.
-pub(super) fn conditioning(builder: &Builder, config: &GeneratorConfig) -> Result<Value> {
+/// What an image is asked to be.
+pub(super) struct Condition {
+    /// `[batch, hidden]`.
+    pub(super) vector: Value,
+    /// The input `class`, `[batch]`.
+    pub(super) class: Value,
+}
+
+/// Adds the inputs `style`, `class` and `alpha`, and sums them up.
+pub(super) fn conditioning(builder: &Builder, config: &GeneratorConfig) -> Result<Condition> {
     let g = &builder.root();
     let style = (config.style_tokens > 0)
         .then(|| builder.input(names::STYLE, DType::I64, Shape::batched(&[config.style_tokens])));
@@ -23,7 +31,8 @@ pub(super) fn conditioning(builder: &Builder, config: &GeneratorConfig) -> Resul
     if let Some(style) = &style {
         sum = g.add(&sum, &style_embedding(&g.part("style_embed"), style, config)?)?;
     }
-    g.add(&sum, &alpha_embedding(&g.part("alpha_embed"), &alpha, config)?)
+    let vector = g.add(&sum, &alpha_embedding(&g.part("alpha_embed"), &alpha, config)?)?;
+    Ok(Condition { vector, class })
 }
 
 fn class_embedding(g: &Scope, class: &Value, config: &GeneratorConfig) -> Result<Value> {
@@ -50,8 +59,8 @@ fn alpha_embedding(g: &Scope, alpha: &Value, config: &GeneratorConfig) -> Result
     let hidden = config.hidden;
     let alpha = g.reshape(alpha, &[1])?;
     let mlp = |x: &Value, inputs| {
-        let inner = linear(&g.part("in"), x, inputs, hidden)?;
-        linear(&g.part("out"), &silu(g, &inner)?, hidden, hidden)
+        let inner = linear_exact(&g.part("in"), x, inputs, hidden)?;
+        linear_exact(&g.part("out"), &silu(g, &inner)?, hidden, hidden)
     };
     match config.alpha_embedding {
         AlphaEmbedding::Mlp => mlp(&alpha, 1),

@@ -1,16 +1,14 @@
 //! The drifting generator (paper appendix A.2): noise, style, class and alpha become an image in one pass.
 
-use std::collections::BTreeMap;
-
 use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, Manifest, names};
 
 use super::attention::attention;
 use super::autoencoder::decode;
-use super::conditioning::conditioning;
-use super::layers::{linear, norm, silu};
+use super::conditioning::{Condition, conditioning};
+use super::layers::{linear, linear_exact, linear_low, norm, silu};
 use super::pixels::pixels;
 use super::rotary::Rotary;
-use crate::graph::{Builder, DType, Data, Graph, Layout, Result, Scope, Shape, Value};
+use crate::graph::{Builder, DType, Graph, Layout, Parameters, Result, Scope, Shape, Value};
 
 /// The part of a latent model's file that holds the decoder.
 pub(crate) const DECODER: &str = "decoder";
@@ -20,15 +18,15 @@ pub(crate) const DECODER: &str = "decoder";
 ///
 /// # Errors
 /// A parameter that is missing, unknown or of another shape than `manifest` says.
-pub(crate) fn generator(manifest: &Manifest, parameters: BTreeMap<String, Data>) -> Result<Graph> {
+pub(crate) fn generator(manifest: &Manifest, parameters: Parameters) -> Result<Graph> {
     let config = &manifest.generator;
     let builder = Builder::new("generator", names::BATCH, parameters);
     let g = &builder.root();
     let ImageShape { channels, height, width } = config.image;
     let noise = builder.input(names::NOISE, DType::F32, Shape::batched(&[channels, height, width]));
-    let condition = conditioning(&builder, config)?;
+    let Condition { vector: condition, class } = conditioning(&builder, config)?;
     let active = silu(g, &condition)?;
-    let rotary = Rotary::new(g, config)?;
+    let rotary = Rotary::new(g, config, &class)?;
 
     let mut x = patches(g, &noise, config)?;
     if config.registers > 0 {
@@ -55,7 +53,7 @@ fn patches(g: &Scope, noise: &Value, config: &GeneratorConfig) -> Result<Value> 
     let cut = embed.reshape(noise, &[channels, rows, p, columns, p])?;
     let cut = embed.transpose(&cut, &[0, 2, 4, 3, 5, 1])?;
     let cut = embed.reshape(&cut, &[config.patches(), config.patch_len()])?;
-    let tokens = linear(&embed, &cut, config.patch_len(), config.hidden)?;
+    let tokens = linear_exact(&embed, &cut, config.patch_len(), config.hidden)?;
     if !config.positions {
         return Ok(tokens);
     }
@@ -64,7 +62,7 @@ fn patches(g: &Scope, noise: &Value, config: &GeneratorConfig) -> Result<Value> 
 
 /// Register tokens `[batch, registers, hidden]`: the projected condition, each with its own embedding.
 fn registers(g: &Scope, condition: &Value, config: &GeneratorConfig) -> Result<Value> {
-    let projected = linear(&g.part("proj"), condition, config.hidden, config.hidden)?;
+    let projected = linear_exact(&g.part("proj"), condition, config.hidden, config.hidden)?;
     let embed = g.parameter("embed", &[config.registers, config.hidden], Layout::Same)?;
     g.add(&g.reshape(&projected, &[1, config.hidden])?, &embed)
 }
@@ -83,7 +81,7 @@ fn block(g: &Scope, x: &Value, active: &Value, config: &GeneratorConfig, rotary:
 /// `N` vectors `[batch, 1, hidden]` from the activated condition.
 fn modulation<const N: usize>(g: &Scope, active: &Value, config: &GeneratorConfig) -> Result<[Value; N]> {
     let width = N * config.hidden;
-    g.split(&g.reshape(&linear(g, active, config.hidden, width)?, &[1, width])?)
+    g.split(&g.reshape(&linear_exact(g, active, config.hidden, width)?, &[1, width])?)
 }
 
 /// `x * (1 + scale) + shift`.
@@ -94,8 +92,8 @@ fn modulate(g: &Scope, x: &Value, shift: &Value, scale: &Value) -> Result<Value>
 /// `(SiLU(gate(x)) * value(x)) W + b`.
 fn swiglu(g: &Scope, x: &Value, config: &GeneratorConfig) -> Result<Value> {
     let (hidden, inner) = (config.hidden, config.mlp_inner());
-    let gate = linear(&g.part("gate"), x, hidden, inner)?;
-    let value = linear(&g.part("value"), x, hidden, inner)?;
+    let gate = linear_low(&g.part("gate"), x, hidden, inner)?;
+    let value = linear_low(&g.part("value"), x, hidden, inner)?;
     linear(&g.part("out"), &g.mul(&silu(g, &gate)?, &value)?, inner, hidden)
 }
 
@@ -108,7 +106,7 @@ fn image(g: &Scope, x: &Value, active: &Value, config: &GeneratorConfig) -> Resu
         let [shift, scale] = modulation(&g.part("modulation"), active, config)?;
         x = modulate(g, &x, &shift, &scale)?;
     }
-    let out = linear(&g.part("out"), &x, config.hidden, config.patch_len())?;
+    let out = linear_exact(&g.part("out"), &x, config.hidden, config.patch_len())?;
     let cut = g.reshape(&out, &[rows, columns, p, p, channels])?;
     g.reshape(&g.transpose(&cut, &[0, 5, 1, 3, 2, 4])?, &[channels, height, width])
 }

@@ -1,11 +1,9 @@
 //! The encoder of a masked autoencoder (paper appendix A.3): images become feature maps.
 
-use std::collections::BTreeMap;
-
 use drifting_spec::{ImageShape, MaeBlock, MaeConfig, names};
 
 use super::layers::group_norm;
-use crate::graph::{Builder, DType, Data, Graph, Layout, Result, Scope, Shape, Value};
+use crate::graph::{Builder, DType, Graph, Layout, Parameters, Result, Scope, Shape, Value};
 
 /// Added to the variance of every norm.
 const EPSILON: f32 = 1e-6;
@@ -18,7 +16,7 @@ const TAP_EVERY: usize = 2;
 ///
 /// # Errors
 /// A parameter that is missing, unknown or of another shape than `config` says.
-pub(crate) fn encoder(config: &MaeConfig, parameters: BTreeMap<String, Data>) -> Result<Graph> {
+pub(crate) fn encoder(config: &MaeConfig, parameters: Parameters) -> Result<Graph> {
     let builder = Builder::new("encoder", names::BATCH, parameters);
     let ImageShape { channels, height, width } = config.image;
     let image = builder.input(names::IMAGE, DType::F32, Shape::batched(&[channels, height, width]));
@@ -115,6 +113,8 @@ fn conv_norm(
 ) -> Result<Value> {
     let conv = g.part(conv);
     let inner = x.shape().size(1).unwrap_or_default();
-    let weight = conv.parameter("weight", &[side, side, inner, out], Layout::ChannelsFirst)?;
-    group_norm(&g.part(norm), &conv.conv(x, &weight, None, stride)?, config.groups(out), EPSILON)
+    let dims = [side, side, inner, out];
+    let weight = conv.parameter_as("weight", &dims, Layout::ChannelsFirst, g.convolution_type())?;
+    let y = g.full(&conv.conv(&g.cast(x, g.convolution_type()), &weight, None, stride)?);
+    group_norm(&g.part(norm), &y, config.groups(out), EPSILON)
 }

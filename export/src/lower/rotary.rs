@@ -3,43 +3,70 @@
 use drifting_spec::{GeneratorConfig, Rope};
 
 use crate::graph::{Data, GraphError, Result, Scope, Value};
+use crate::settings::Profile;
 
 const BASE: f64 = 10_000.0;
 
-/// The tables of a rotation, `[1, tokens, 1, head dim]`, for queries and keys `[batch, tokens, heads, head dim]`.
-pub(super) struct Rotary {
-    cos: Value,
-    /// The first half bears a minus sign, so that a rotation is two products and a sum.
-    sin: Value,
+/// The tables of a rotation.
+pub(super) enum Rotary {
+    /// For queries and keys `[batch, tokens, heads, head dim]`.
+    Tables {
+        /// `[1, tokens, 1, head dim]`.
+        cos: Value,
+        /// The same; the first half bears a minus sign, so that a rotation is two products and a sum.
+        sin: Value,
+    },
+    /// For queries and keys `[batch, tokens, hidden]`.
+    Operator {
+        /// Cosines and sines, `[tokens, head dim / 2]`.
+        tables: [Value; 2],
+        /// The row of every token, `[batch, tokens]`.
+        positions: Value,
+        heads: usize,
+    },
 }
 
 impl Rotary {
-    /// The tables of `config`; none if it does not rotate.
-    pub(super) fn new(g: &Scope, config: &GeneratorConfig) -> Result<Option<Self>> {
+    /// The tables of `config`; none if it does not rotate. `class` `[batch]` tells the batch.
+    pub(super) fn new(g: &Scope, config: &GeneratorConfig, class: &Value) -> Result<Option<Self>> {
         let angle: &dyn Fn(usize, usize) -> f64 = match config.rope {
             Rope::OneD => &|token, pair| one_d(config, token, pair),
             Rope::TwoD => &|token, pair| two_d(config, token, pair),
             Rope::Off => return Ok(None),
         };
         let (tokens, pairs) = (config.tokens(), config.head_dim() / 2);
-        let table = |name: &str, value: &dyn Fn(usize, usize) -> f64| {
-            let entry = |token| (0..2 * pairs).map(move |i| value(token, i) as f32);
+        let table = |name: &str, dims: &[usize], value: &dyn Fn(usize, usize) -> f64| {
+            let width = dims.last().copied().unwrap_or_default();
+            let entry = |token| (0..width).map(move |i| value(token, i) as f32);
             let values: Vec<f32> = (0..tokens).flat_map(entry).collect();
-            let data = Data::floats(&[1, tokens, 1, 2 * pairs], &values);
+            let data = Data::floats(dims, &values);
             let data = data.ok_or_else(|| GraphError::new(name, "the head dimension must be even"))?;
-            Ok(g.constant(name, data))
+            Ok::<_, GraphError>(g.constant(name, data))
         };
-        let cos = table("rotary.cos", &|token, i| angle(token, i % pairs).cos())?;
+        if g.profile() == Profile::Ort {
+            let dims = [tokens, pairs];
+            let cos = table("rotary.cos", &dims, &|token, i| angle(token, i).cos())?;
+            let sin = table("rotary.sin", &dims, &|token, i| angle(token, i).sin())?;
+            let positions = g.part("rotary").positions(class, tokens)?;
+            return Ok(Some(Self::Operator { tables: [cos, sin], positions, heads: config.heads }));
+        }
+        let dims = [1, tokens, 1, 2 * pairs];
+        let cos = table("rotary.cos", &dims, &|token, i| angle(token, i % pairs).cos())?;
         let sign = |i| if i < pairs { -1.0 } else { 1.0 };
-        let sin = table("rotary.sin", &|token, i| sign(i) * angle(token, i % pairs).sin())?;
-        Ok(Some(Self { cos, sin }))
+        let sin = table("rotary.sin", &dims, &|token, i| sign(i) * angle(token, i % pairs).sin())?;
+        Ok(Some(Self::Tables { cos, sin }))
     }
 
-    /// `[x1 cos - x2 sin, x2 cos + x1 sin]` for the halves x1, x2 of the last dimension.
+    /// `[x1 cos - x2 sin, x2 cos + x1 sin]` for the halves x1, x2 of each head.
     pub(super) fn rotate(&self, g: &Scope, x: &Value) -> Result<Value> {
-        let [first, second] = g.split(x)?;
-        let swapped = g.concat(&second, &first, 3)?;
-        g.add(&g.mul(x, &self.cos)?, &g.mul(&swapped, &self.sin)?)
+        match self {
+            Self::Tables { cos, sin } => {
+                let [first, second] = g.split(x)?;
+                let swapped = g.concat(&second, &first, 3)?;
+                g.add(&g.mul(x, cos)?, &g.mul(&swapped, sin)?)
+            }
+            Self::Operator { tables, positions, heads } => g.rotary_embedding(x, tables, positions, *heads),
+        }
     }
 }
 

@@ -75,11 +75,13 @@ pub(crate) struct NodeProto {
     pub(crate) domain: String,
 }
 
-/// A setting of an operator: an integer, a word or a list of integers.
+/// A setting of an operator: a float, an integer, a word or a list of integers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
+    #[prost(float, optional, tag = "2")]
+    pub(crate) f: Option<f32>,
     /// Present even if it is 0.
     #[prost(int64, optional, tag = "3")]
     pub(crate) i: Option<i64>,
@@ -96,6 +98,7 @@ pub(crate) struct AttributeProto {
 #[repr(i32)]
 pub(crate) enum AttributeType {
     Undefined = 0,
+    Float = 1,
     Int = 2,
     String = 3,
     Ints = 7,
@@ -110,8 +113,22 @@ pub(crate) struct TensorProto {
     pub(crate) data_type: i32,
     #[prost(string, tag = "8")]
     pub(crate) name: String,
+    /// Left out while a model is read or written: a weight is handled on its own.
     #[prost(bytes = "vec", tag = "9")]
     pub(crate) raw_data: Vec<u8>,
+    /// `location`, `offset` and `length` of numbers in another file.
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) external_data: Vec<StringStringEntryProto>,
+    #[prost(enumeration = "DataLocation", optional, tag = "14")]
+    pub(crate) data_location: Option<i32>,
+}
+
+/// Where the numbers of a constant are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum DataLocation {
+    Default = 0,
+    External = 1,
 }
 
 /// Element type.
@@ -121,7 +138,11 @@ pub(crate) enum DataType {
     Undefined = 0,
     Float = 1,
     Uint8 = 2,
+    Int8 = 3,
+    Int32 = 6,
     Int64 = 7,
+    Float16 = 10,
+    Bfloat16 = 16,
 }
 
 /// A value's name and type.

@@ -1,47 +1,37 @@
 //! The protobuf messages of ONNX, and candle-onnx behind them.
 
 mod messages;
+mod read;
+mod write;
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use prost::Message;
 
+use crate::graph::GraphError;
+
 pub(crate) use messages::{
-    AttributeProto, DataType, DimValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, ValueInfoProto,
+    AttributeProto, DataLocation, DataType, DimValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
 };
+pub(crate) use read::{Place, Skeleton, read};
+pub(crate) use write::Frame;
+
 use messages::{AttributeType, Dimension, TensorShapeProto, TensorType, TypeProto};
-
-/// Reads a model.
-///
-/// # Errors
-/// Bytes that are no ONNX model.
-pub(crate) fn decode(bytes: &[u8]) -> Result<ModelProto, prost::DecodeError> {
-    ModelProto::decode(bytes)
-}
-
-/// The bytes of a model; equal models have equal bytes.
-pub(crate) fn encode(model: &ModelProto) -> Vec<u8> {
-    model.encode_to_vec()
-}
-
-/// The length of [`encode`]'s result in bytes.
-pub(crate) fn encoded_len(model: &ModelProto) -> usize {
-    model.encoded_len()
-}
 
 /// A model in candle-onnx.
 #[derive(Debug)]
 pub(crate) struct Evaluator(candle_onnx::onnx::ModelProto);
 
 impl Evaluator {
-    /// Reads a model.
+    /// Takes over a model with all its numbers.
     ///
     /// # Errors
-    /// Bytes that are no ONNX model.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
-        candle_onnx::onnx::ModelProto::decode(bytes).map(Self)
+    /// A model that candle-onnx cannot read.
+    pub(crate) fn new(model: &ModelProto) -> Result<Self, GraphError> {
+        let theirs = candle_onnx::onnx::ModelProto::decode(model.encode_to_vec().as_slice());
+        theirs.map(Self).map_err(|error| GraphError::new("model", error.to_string()))
     }
 
     /// The outputs by name.
@@ -57,6 +47,11 @@ impl Evaluator {
 /// An integer attribute.
 pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Int.into(), i: Some(value), ..Default::default() }
+}
+
+/// A float attribute.
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Float.into(), f: Some(value), ..Default::default() }
 }
 
 /// An attribute that is a word.

@@ -1,10 +1,13 @@
 //! Holds an exported model against the network it was made from.
 //!
-//! A model passes if the checker accepts it, its weights are the network's bit for bit, and every engine gives the
-//! network's images for the edges of class, style and alpha, in batches of one, two and five.
+//! A model passes if the checker accepts it, its weights are the network's (bit for bit, or as its profile rounds them),
+//! and every engine gives the network's images for the edges of class, style and alpha, in batches of one, two and five.
 
 mod cases;
+mod file;
+mod images;
 mod network;
+mod quality;
 mod report;
 mod runner;
 mod weights;
@@ -12,13 +15,15 @@ mod weights;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use drifting_spec::{Manifest, Pixels, names};
-use sha2::{Digest, Sha256};
+use drifting_spec::Pixels;
 
-use crate::graph::{self, GraphError};
-use crate::{ImageModel, Result, model, proto};
-use cases::Cases;
+use crate::{Profile, Result};
+use quality::Gate;
 
+pub(crate) use file::ModelFile;
+pub(crate) use images::ImageVerification;
+pub use images::{reference, verify};
+pub(crate) use network::NetworkVerification;
 pub use network::{NetworkRunner, network_reference, verify_network};
 pub use report::{BatchReport, OutputRange, Report, RunnerReport};
 pub use runner::{CandleOnnx, Runner};
@@ -26,76 +31,52 @@ pub use runner::{CandleOnnx, Runner};
 /// Largest difference between an engine and candle for images in [-1, 1]; it grows with the largest number above 1.
 pub const TOLERANCE: f32 = 1e-4;
 
+/// Least peak signal-to-noise ratio of 16-bit profiles against candle in f32, in dB.
+pub const LEAST_PSNR: f32 = 40.0;
+
+/// The same for products of 8-bit integers.
+pub const LEAST_PSNR_INT8: f32 = 30.0;
+
 /// Largest difference between levels of pixels: a value in the middle between two may fall to either side.
 const LEVEL_TOLERANCE: f32 = 1.0;
 
-/// Compares `model` with the generator, and the decoder behind it, through candle-onnx and through each of `runners`.
-///
-/// The report tells of failures as well; [`Report::into_result`] makes them an error.
-///
-/// # Errors
-/// A model that cannot be read or has no manifest, a manifest of another network, a network that cannot be run.
-pub fn verify<'a>(bytes: &[u8], network: impl Into<ImageModel<'a>>, runners: &mut [Box<dyn Runner>]) -> Result<Report> {
-    let network = network.into();
-    let manifest = model::manifest(bytes)?;
-    network.check(&manifest)?;
-    let mut failures = file_failures(bytes, &network.tensors())?;
-    let cases = Cases::new(&manifest);
-    let images = network.run(&manifest, &cases.inputs)?.flatten_all()?.to_vec1::<f32>()?;
-    let output = OutputRange::of(&images);
-    let tolerance = tolerance(manifest.pixels, output);
+/// The report of a file whose engines are still to be asked: what is wrong with the file itself, and the gate for them.
+fn begin(
+    file: &ModelFile,
+    tensors: &BTreeMap<String, Tensor>,
+    pixels: Pixels,
+    output: OutputRange,
+) -> Result<(Report, Gate)> {
+    let mut failures = file.faults();
+    if failures.is_empty() {
+        failures.extend(weights::differences(file, tensors)?);
+    }
     if !output.is_finite() {
-        failures.push("candle: the network's own image holds NaN or infinite numbers".into());
+        failures.push("candle: the network's own output holds NaN or infinite numbers".into());
     }
-    let mut candle: Box<dyn Runner> = Box::new(CandleOnnx::new(bytes, manifest.generator.clone())?);
-    let mut reports = Vec::new();
-    for runner in std::iter::once(&mut candle).chain(runners) {
-        let report = cases.compare(runner.as_mut(), &images);
-        failures.extend(report.failures(tolerance));
-        reports.push(report);
-    }
-    Ok(Report {
-        model_sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        parameters: network.tensors().len(),
-        tolerance,
-        output,
-        runners: reports,
-        failures,
-    })
-}
-
-/// What is wrong with the file itself: its graph, or a weight that is not the network's.
-fn file_failures(bytes: &[u8], tensors: &BTreeMap<String, Tensor>) -> Result<Vec<String>> {
-    let decoded = proto::decode(bytes).map_err(|error| GraphError::new("model", error.to_string()))?;
-    let mut failures = Vec::new();
-    if let Err(error) = graph::check(bytes) {
-        failures.push(error.to_string());
-    }
-    failures.extend(weights::differences(&decoded, tensors)?);
-    Ok(failures)
-}
-
-/// The largest difference that passes.
-fn tolerance(pixels: Pixels, output: OutputRange) -> f32 {
-    match pixels {
+    let psnr = match file.profile() {
+        Profile::Portable | Profile::Ort => None,
+        Profile::Fp16 | Profile::Bf16 => Some(LEAST_PSNR),
+        Profile::Int8 => Some(LEAST_PSNR_INT8),
+    };
+    let difference = match pixels {
         Pixels::Float => TOLERANCE * output.largest().max(1.0),
         Pixels::Uint8 => LEVEL_TOLERANCE,
-    }
-}
-
-/// The inputs that engines are asked with, and the network's `image` for them, under the names of the exported model:
-/// what a check outside of this crate needs (`export/tests/python/check_onnx.py`).
-///
-/// # Errors
-/// A manifest of another network, a network that cannot be run.
-pub fn reference<'a>(network: impl Into<ImageModel<'a>>, manifest: &Manifest) -> Result<BTreeMap<String, Tensor>> {
-    let network = network.into();
-    network.check(manifest)?;
-    let inputs = Cases::new(manifest).inputs;
-    let mut tensors = runner::tensors(&inputs, &manifest.generator)?;
-    tensors.insert(names::IMAGE, stored(network.run(manifest, &inputs)?, manifest.pixels)?);
-    Ok(tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
+    };
+    let report = Report {
+        profile: file.profile(),
+        batch: file.batch(),
+        model_sha256: file.sha256()?,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        parameters: tensors.len(),
+        tolerance: difference,
+        least_psnr_db: psnr,
+        output,
+        runners: Vec::new(),
+        notes: Vec::new(),
+        failures,
+    };
+    Ok((report, Gate { difference, psnr }))
 }
 
 /// An image with the element type that it has in a file.

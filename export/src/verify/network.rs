@@ -1,16 +1,15 @@
 //! The verification of networks of one input: encoders, and decoders alone.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 use drifting_spec::{ImageShape, NetworkConfig, Pixels, Stream, names};
-use sha2::{Digest, Sha256};
 
-use super::cases::{compare, part};
+use super::cases::{View, compare, pick};
+use super::quality::{Gate, Levels};
 use super::report::{OutputRange, Report};
-use super::{file_failures, stored, tolerance};
-use crate::graph::GraphError;
+use super::runner::why_not_candle;
+use super::{ModelFile, begin, stored};
 use crate::proto::Evaluator;
 use crate::{BoxError, Network, Result};
 
@@ -37,51 +36,89 @@ pub trait NetworkRunner {
     ) -> std::result::Result<Vec<Vec<f32>>, BoxError>;
 }
 
-/// Compares `model` with the network through candle-onnx and through each of `runners`: two inputs at once and each alone,
-/// every output divided by its largest number if that is above 1.
+/// Compares `model` with the network through candle-onnx, where it knows the model's operators, and through each of
+/// `runners`: two inputs at once and each alone, every output divided by its largest number if that is above 1.
 ///
 /// # Errors
 /// A model that cannot be read, a network that cannot be run.
 pub fn verify_network(bytes: &[u8], network: Network<'_>, runners: &mut [Box<dyn NetworkRunner>]) -> Result<Report> {
-    let (config, tensors) = (network.config(), network.tensors());
-    let mut failures = file_failures(bytes, &tensors)?;
-    let (shape, input) = (config.input(), input(&config));
-    let maps = network.run(&tensor(shape, ROWS, &input)?)?;
-    let names: Vec<String> = maps.iter().map(|(name, _)| name.clone()).collect();
-    let expected = maps.iter().map(|(_, map)| Ok(map.flatten_all()?.to_vec1()?)).collect::<Result<Vec<_>>>()?;
-    let pixels = pixels(&config);
-    let sizes: Vec<f32> = match pixels {
-        Pixels::Float => expected.iter().map(|map| OutputRange::of(map).largest().max(1.0)).collect(),
-        Pixels::Uint8 => vec![1.0; expected.len()],
-    };
-    let expected = by_rows(&expected, ROWS, &sizes);
-    let output = OutputRange::of(&expected);
-    let tolerance = tolerance(pixels, output);
-    if !output.is_finite() {
-        failures.push("candle: the network's own output holds NaN or infinite numbers".into());
-    }
-    let mut reports = Vec::new();
-    let mut candle: Box<dyn NetworkRunner> = Box::new(CandleOnnx::new(bytes, &config)?);
-    for runner in std::iter::once(&mut candle).chain(runners) {
-        let name = runner.name().to_owned();
-        let run = |rows: Range<usize>| {
-            let dims = [rows.len(), shape.channels, shape.height, shape.width];
-            let found = runner.run(&dims, part(&input, ROWS, rows.clone()), &names);
-            found.map(|maps| by_rows(&maps, rows.len(), &sizes)).map_err(|error| error.to_string())
+    let file = ModelFile::from_bytes(bytes)?;
+    let mut verification = NetworkVerification::start(&file, network)?;
+    verification.second_opinion(&file)?;
+    runners.iter_mut().for_each(|runner| verification.run(runner.as_mut()));
+    Ok(verification.finish())
+}
+
+/// A verification that goes on, as [`ImageVerification`](super::ImageVerification).
+pub(crate) struct NetworkVerification {
+    config: NetworkConfig,
+    input: Vec<f32>,
+    names: Vec<String>,
+    /// What each output is divided by.
+    sizes: Vec<f32>,
+    expected: Vec<f32>,
+    view: View,
+    gate: Gate,
+    report: Report,
+}
+
+impl NetworkVerification {
+    /// Checks the file, compares its weights with the network's, and makes the outputs that engines are compared with.
+    ///
+    /// # Errors
+    /// A network that cannot be run, a file that cannot be read.
+    pub(crate) fn start(file: &ModelFile, network: Network<'_>) -> Result<Self> {
+        let config = network.config();
+        let (shape, input) = (config.input(), input(&config));
+        let maps = network.run(&tensor(shape, ROWS, &input)?)?;
+        let names: Vec<String> = maps.iter().map(|(name, _)| name.clone()).collect();
+        let expected = maps.iter().map(|(_, map)| Ok(map.flatten_all()?.to_vec1()?)).collect::<Result<Vec<_>>>()?;
+        let pixels = pixels(&config);
+        let sizes: Vec<f32> = match pixels {
+            Pixels::Float => expected.iter().map(|map| OutputRange::of(map).largest().max(1.0)).collect(),
+            Pixels::Uint8 => vec![1.0; expected.len()],
         };
-        let report = compare(name, ROWS, &expected, run);
-        failures.extend(report.failures(tolerance));
-        reports.push(report);
+        let expected = by_rows(&expected, ROWS, &sizes);
+        let output = OutputRange::of(&expected);
+        let (report, gate) = begin(file, &network.tensors(), pixels, output)?;
+        let view = View { fixed: file.batch(), levels: Levels::of_numbers(output) };
+        Ok(Self { config, input, names, sizes, expected, view, gate, report })
     }
-    Ok(Report {
-        model_sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        parameters: tensors.len(),
-        tolerance,
-        output,
-        runners: reports,
-        failures,
-    })
+
+    /// Asks candle-onnx, or notes why not.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn second_opinion(&mut self, file: &ModelFile) -> Result<()> {
+        match why_not_candle(file) {
+            Some(reason) => self.note(&format!("candle-onnx was not asked: {reason}")),
+            None => self.run(&mut CandleOnnx::new(file, &self.config)?),
+        }
+        Ok(())
+    }
+
+    /// Compares an engine.
+    pub(crate) fn run(&mut self, runner: &mut dyn NetworkRunner) {
+        let (shape, name) = (self.config.input(), runner.name().to_owned());
+        let run = |rows: &[usize]| {
+            let dims = [rows.len(), shape.channels, shape.height, shape.width];
+            let found = runner.run(&dims, &pick(&self.input, ROWS, rows), &self.names);
+            found.map(|maps| by_rows(&maps, rows.len(), &self.sizes)).map_err(|error| error.to_string())
+        };
+        let report = compare(name, ROWS, &self.expected, &self.view, run);
+        self.report.failures.extend(report.failures(self.gate));
+        self.report.runners.push(report);
+    }
+
+    /// Says what is not compared.
+    pub(crate) fn note(&mut self, note: &str) {
+        self.report.notes.push(note.to_owned());
+    }
+
+    /// What was found.
+    pub(crate) fn finish(self) -> Report {
+        self.report
+    }
 }
 
 /// The input that engines are asked with, and the network's outputs for it, under the names of the exported model.
@@ -127,7 +164,7 @@ fn by_rows(maps: &[Vec<f32>], rows: usize, sizes: &[f32]) -> Vec<f32> {
     let mut values = Vec::with_capacity(maps.iter().map(Vec::len).sum());
     for row in 0..rows {
         for (map, size) in maps.iter().zip(sizes) {
-            values.extend(part(map, rows, row..row + 1).iter().map(|value| value / size));
+            values.extend(pick(map, rows, &[row]).iter().map(|value| value / size));
         }
     }
     values
@@ -140,9 +177,8 @@ struct CandleOnnx {
 }
 
 impl CandleOnnx {
-    fn new(model: &[u8], config: &NetworkConfig) -> Result<Self> {
-        let model = Evaluator::new(model).map_err(|error| GraphError::new("model", error.to_string()))?;
-        Ok(Self { model, input: input_name(config) })
+    fn new(file: &ModelFile, config: &NetworkConfig) -> Result<Self> {
+        Ok(Self { model: Evaluator::new(&file.whole()?)?, input: input_name(config) })
     }
 }
 

@@ -4,23 +4,36 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use super::quality::Gate;
+use crate::{Error, Profile, Result};
 
 /// What was compared, how far apart it was, and what failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// SHA-256 of the model's bytes.
+    /// Spelling and numbers of the graph.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The one batch size that the model runs with, if it is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
+    /// SHA-256 of the model's bytes, with those of its second file behind them if its weights are there.
     pub model_sha256: String,
     /// Version of the tool that verified.
     pub tool_version: String,
-    /// Parameters whose numbers were compared bit for bit.
+    /// Parameters whose numbers were compared: bit for bit, or with those that the profile rounds them to.
     pub parameters: usize,
-    /// Largest difference from candle that passes.
+    /// Largest difference from candle that passes, unless images are judged by `least_psnr_db`.
     pub tolerance: f32,
+    /// Least peak signal-to-noise ratio that passes in low precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_psnr_db: Option<f32>,
     /// candle's images.
     pub output: OutputRange,
     /// One entry for each engine.
     pub runners: Vec<RunnerReport>,
+    /// What was not compared, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What failed and by how much; empty if all is well.
     pub failures: Vec<String>,
 }
@@ -43,8 +56,15 @@ pub struct RunnerReport {
     pub name: String,
     /// Comparison with candle by batch size.
     pub batches: Vec<BatchReport>,
-    /// Largest difference between an image made alone and in the largest batch; absent if one of them failed.
+    /// Largest difference between an image made alone and in a batch, or at two places of a fixed batch; absent if a run
+    /// failed, and for a fixed batch of one.
     pub batch_invariance: Option<f32>,
+    /// Mean of the absolute differences from candle.
+    #[serde(default)]
+    pub mean_abs_diff: Option<f32>,
+    /// Peak signal-to-noise ratio against candle's: of the 8-bit images, or of latents against their range.
+    #[serde(default)]
+    pub psnr_db: Option<f32>,
     /// Runs that failed, and why.
     pub problems: Vec<String>,
 }
@@ -94,9 +114,23 @@ impl Report {
 
 impl RunnerReport {
     /// What does not pass.
-    pub(super) fn failures(&self, tolerance: f32) -> Vec<String> {
+    pub(super) fn failures(&self, gate: Gate) -> Vec<String> {
         let name = &self.name;
         let problems = self.problems.iter().map(|problem| format!("{name}: {problem}"));
+        let differences = match gate.psnr {
+            None => self.differences(gate.difference),
+            Some(least) => {
+                let far = self.psnr_db.filter(|psnr| *psnr < least);
+                far.map(|psnr| format!("{name}: {psnr:.1} dB from candle's image, at least {least} are needed"))
+                    .into_iter()
+                    .collect()
+            }
+        };
+        problems.chain(differences).collect()
+    }
+
+    fn differences(&self, tolerance: f32) -> Vec<String> {
+        let name = &self.name;
         let batches = self.batches.iter().filter_map(|&BatchReport { batch, max_abs_diff }| {
             let difference = max_abs_diff.filter(|difference| *difference > tolerance)?;
             Some(format!(
@@ -106,7 +140,7 @@ impl RunnerReport {
         let invariance = self.batch_invariance.filter(|difference| *difference > tolerance).map(|difference| {
             format!("{name}: an image alone and in a batch differ by {difference:e}, allowed {tolerance:e}")
         });
-        problems.chain(batches).chain(invariance).collect()
+        batches.chain(invariance).collect()
     }
 }
 
@@ -139,12 +173,16 @@ mod tests {
     fn report() -> Report {
         let output = OutputRange::of(&[-1.0, 0.0, 1.0]);
         Report {
+            profile: Profile::Fp16,
+            batch: None,
             model_sha256: "ab".into(),
             tool_version: "0".into(),
             parameters: 3,
             tolerance: 1e-4,
+            least_psnr_db: Some(40.0),
             output,
             runners: Vec::new(),
+            notes: Vec::new(),
             failures: Vec::new(),
         }
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Inputs, names};
 
-use crate::BoxError;
-use crate::graph::GraphError;
+use super::file::ModelFile;
 use crate::proto::Evaluator;
+use crate::{BoxError, Profile};
 
 /// An engine with the exported model in it.
 pub trait Runner {
@@ -28,10 +28,24 @@ pub struct CandleOnnx {
     config: GeneratorConfig,
 }
 
+/// candle-onnx keeps the weights twice and every value until the end: it is asked about models of fewer bytes only.
+const SECOND_OPINION_BYTES: u64 = 256 << 20;
+
 impl CandleOnnx {
-    pub(crate) fn new(model: &[u8], config: GeneratorConfig) -> std::result::Result<Self, GraphError> {
-        let model = Evaluator::new(model).map_err(|error| GraphError::new("model", error.to_string()))?;
-        Ok(Self { model, config })
+    pub(crate) fn new(file: &ModelFile, config: GeneratorConfig) -> crate::Result<Self> {
+        Ok(Self { model: Evaluator::new(&file.whole()?)?, config })
+    }
+}
+
+/// Why candle-onnx is not asked about a model.
+pub(crate) fn why_not_candle(file: &ModelFile) -> Option<String> {
+    match file.profile() {
+        Profile::Portable if file.weight_bytes() <= SECOND_OPINION_BYTES => None,
+        Profile::Portable => Some(format!(
+            "it would need several times the {} bytes of the weights, and is for models of up to {SECOND_OPINION_BYTES}",
+            file.weight_bytes()
+        )),
+        profile => Some(format!("it does not know all operators of the profile {profile}")),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod network;
 mod networks;
+mod profiles;
 mod python;
 mod settings;
 mod targets;

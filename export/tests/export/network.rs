@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::settings::{generator, manifest, settings, tiny};
 use drifting_export::{
-    BoxError, CARD_FILE, Error, ExportSettings, REPORT_FILE, Report, Runner, SAMPLES_FILE, export, model, reference,
-    verify,
+    BoxError, CARD_FILE, Error, ExportSettings, Open, REPORT_FILE, Report, Runner, SAMPLES_FILE, export, model,
+    reference, verify,
 };
 use drifting_models::Generator;
 use drifting_spec::{GeneratorConfig, Inputs, Norm};
@@ -100,12 +100,12 @@ impl Runner for Wrong {
 }
 
 fn export_with(path: &Path, error: f32) -> drifting_export::Result<Report> {
-    let open = |unverified: &Path| {
+    let open = move |unverified: &Path| {
         assert!(unverified.extension().is_some_and(|extension| extension == "onnx"));
         assert!(drifting_export::manifest(&std::fs::read(unverified)?).is_ok());
-        Ok(vec![Box::new(Wrong(generator(tiny()), error)) as Box<dyn Runner>])
+        Ok(Box::new(Wrong(generator(tiny()), error)) as Box<dyn Runner>)
     };
-    export(path, &generator(tiny()), &manifest(tiny()), &ExportSettings::default(), open)
+    export(path, generator(tiny()), &manifest(tiny()), &ExportSettings::default(), vec![Box::new(open)])
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn only_a_verified_model_takes_its_name() {
     };
     let error = export_with(&path, 0.01).unwrap_err().to_string();
     assert!(
-        error.starts_with("the export failed its verification: wrong 1.0: batch of 1: largest difference"),
+        error.starts_with("the export failed its verification: wrong 1.0: batch of 5: largest difference"),
         "{error}"
     );
     assert!(error.contains("allowed"), "{error}");
@@ -134,9 +134,8 @@ fn only_a_verified_model_takes_its_name() {
         ["candle-onnx", "wrong 1.0"]
     );
 
-    let no_engine = export(&path, &generator(tiny()), &manifest(tiny()), &ExportSettings::default(), |_| {
-        Err("libonnxruntime.so not found".into())
-    });
+    let missing: Open = Box::new(|_| Err("libonnxruntime.so not found".into()));
+    let no_engine = export(&path, generator(tiny()), &manifest(tiny()), &ExportSettings::default(), vec![missing]);
     assert!(matches!(no_engine, Err(Error::Engine(_))));
     assert_eq!(files(), [CARD_FILE, "model.onnx", SAMPLES_FILE, REPORT_FILE], "an older export stays");
 }

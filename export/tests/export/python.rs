@@ -1,16 +1,7 @@
 //! Python's own checker and ONNX Runtime as second opinion.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use candle_core::Tensor;
-use drifting_export::{ExportSettings, Network, model, network_reference, reference};
-use drifting_models::weights;
-use drifting_spec::Pixels;
-
-use crate::networks::{decoders, encoders, image_models, network_bytes};
-use crate::settings::{generator, manifest, settings};
 
 const PYTHON: &str = "export/tests/python";
 
@@ -61,40 +52,4 @@ pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<Strin
 /// As [`try_run`]; no fault may be found.
 pub(crate) fn run<P: AsRef<Path>>(script: &str, files: &[P]) -> String {
     try_run(script, files).unwrap_or_else(|said| panic!("{said}"))
-}
-
-#[test]
-fn pythons_checker_accepts_the_files_and_pythons_runtime_gives_the_same_images() {
-    if offline() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut files = Vec::new();
-    let mut add = |name: String, bytes: &[u8], expected: BTreeMap<String, Tensor>| {
-        let [onnx, reference] = ["onnx", "safetensors"].map(|kind| folder.path().join(format!("{name}.{kind}")));
-        weights::write_bytes(&onnx, bytes).unwrap();
-        weights::write(&reference, &expected, &Default::default()).unwrap();
-        files.extend([onnx, reference]);
-    };
-    let export = ExportSettings::default();
-    for (name, config) in settings() {
-        let (generator, manifest) = (generator(config.clone()), manifest(config));
-        let bytes = model(&manifest, &generator.params().tensors(), &export).unwrap();
-        add(name.to_owned(), &bytes, reference(&generator, &manifest).unwrap());
-    }
-    image_models(&mut |name, network, manifest| {
-        let bytes = model(&manifest, &network.tensors(), &export).unwrap();
-        add(name, &bytes, reference(network, &manifest).unwrap());
-    });
-    for (name, decoder, latent) in decoders() {
-        let network = Network::Decoder { decoder: &decoder, latent, pixels: Pixels::Float };
-        add(name.to_owned(), &network_bytes(network), network_reference(network).unwrap());
-    }
-    for (name, mae) in encoders() {
-        let network = Network::Encoder(&mae);
-        add(name.to_owned(), &network_bytes(network), network_reference(network).unwrap());
-    }
-    let models = files.len() / 2;
-    let said = run("check_onnx.py", &files);
-    assert_eq!(said.lines().count(), models, "{said}");
 }

@@ -15,7 +15,7 @@ fn deploy(target: Target, folder: &Path, settings: DeploymentSettings, config: G
     let (generator, manifest) = (generator(config.clone()), manifest(config));
     let graph = settings.graph;
     let deployment = Deployment::plan(target, folder, &manifest, settings).unwrap();
-    let report = export(&deployment.make_folder().unwrap(), &generator, &manifest, &graph, |_| Ok(Vec::new())).unwrap();
+    let report = export(&deployment.make_folder().unwrap(), generator, &manifest, &graph, Vec::new()).unwrap();
     deployment.write(&manifest, &report.model_sha256).unwrap();
     deployment
 }

@@ -19,7 +19,9 @@ pub use generator::{
 };
 pub use inputs::{Inputs, names};
 pub use mae::{MaeBlock, MaeConfig};
-pub use manifest::{ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, Provenance, from_json};
+pub use manifest::{
+    ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY, Provenance, from_json,
+};
 pub use network::{NETWORK_KEY, NetworkConfig, NetworkManifest};
 pub use pixels::Pixels;
 pub use random::Stream;

@@ -7,6 +7,9 @@ use crate::{ConfigError, DecoderConfig, GeneratorConfig, ImageShape, Pixels};
 /// The key of the manifest (JSON) in the ONNX file's `metadata_props`.
 pub const MANIFEST_KEY: &str = "drifting.manifest";
 
+/// The key of the export profile's name beside it: for which engines the graph is spelled, and in which numbers.
+pub const PROFILE_KEY: &str = "drifting.profile";
+
 /// Decimals that people need to tell two values of alpha apart.
 pub const ALPHA_DECIMALS: usize = 2;
 

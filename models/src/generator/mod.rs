@@ -61,6 +61,14 @@ impl Generator {
         Self::build(config, Builder::new(source, device))
     }
 
+    /// A generator that only makes images: its parameters are there, but a forward pass keeps nothing for gradients.
+    ///
+    /// # Errors
+    /// As [`Generator::new`].
+    pub fn inference(config: GeneratorConfig, source: Source, device: &Device) -> Result<Self> {
+        Self::build(config, Builder::inference(source, device))
+    }
+
     fn build(config: GeneratorConfig, builder: Builder) -> Result<Self> {
         config.validate()?;
         let hidden = config.hidden;

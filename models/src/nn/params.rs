@@ -95,6 +95,8 @@ struct State {
     source: Option<Source>,
     /// Whether the parameters are constants.
     frozen: bool,
+    /// Whether the network computes with its parameters and keeps nothing for gradients.
+    inference: bool,
     params: Params,
     shapes: BTreeMap<String, Vec<usize>>,
 }
@@ -112,6 +114,15 @@ impl Builder {
         Self::with(Some(source), true, device)
     }
 
+    /// A builder of parameters that no gradient is computed for, though [`Builder::finish`] hands them out: a forward pass
+    /// keeps nothing but its result.
+    #[must_use]
+    pub fn inference(source: Source, device: &Device) -> Self {
+        let builder = Self::with(Some(source), false, device);
+        builder.state.borrow_mut().inference = true;
+        builder
+    }
+
     /// A builder that only counts: its parameters have their shapes but take no memory, so that the largest network can be
     /// planned on the smallest machine. What is built cannot be trained.
     pub(crate) fn counting() -> Self {
@@ -119,7 +130,7 @@ impl Builder {
     }
 
     fn with(source: Option<Source>, frozen: bool, device: &Device) -> Self {
-        let state = State { source, frozen, params: Params::default(), shapes: BTreeMap::new() };
+        let state = State { source, frozen, inference: false, params: Params::default(), shapes: BTreeMap::new() };
         Self { state: Rc::new(RefCell::new(state)), prefix: String::new(), device: device.clone() }
     }
 
@@ -189,7 +200,7 @@ impl Builder {
             return Ok(value);
         }
         let var = Var::from_tensor(&value)?;
-        let tensor = var.as_tensor().clone();
+        let tensor = if state.inference { var.as_tensor().detach() } else { var.as_tensor().clone() };
         state.params.vars.insert(name, var);
         Ok(tensor)
     }
@@ -290,6 +301,19 @@ mod tests {
         let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 4e4;
         assert!(mean.abs() < 0.01 && (variance / 0.25 - 1.0).abs() < 0.02, "{mean} {variance}");
         assert!(values.iter().all(|value| f64::from(value.abs()) <= 1.0 / TRUNCATED_DEVIATION + 1e-6));
+    }
+
+    #[test]
+    fn parameters_of_inference_are_handed_out_and_keep_nothing() {
+        let source = two(Source::Seed(1)).unwrap().tensors();
+        let builder = Builder::inference(Source::Tensors(source.clone()), &Device::Cpu);
+        let weight = builder.part("a").param("weight", &[2, 3], Init::Zeros).unwrap();
+        builder.part("b").part("0").param("bias", &[2], Init::Zeros).unwrap();
+        assert!(!weight.track_op() && !(&weight * 2.0).unwrap().track_op());
+        let params = builder.finish().unwrap();
+        let values = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
+        assert_eq!(values(params.get("a.weight").unwrap()), values(&source["a.weight"]));
+        assert_eq!(values(&weight), values(&source["a.weight"]));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use candle_core::safetensors::Load;
 use candle_core::{Device, Tensor};
+use safetensors::tensor::{Metadata, TensorView};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
@@ -64,28 +66,85 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// Names the file and the cause.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(Error::File { path: path.to_owned(), problem: "is no regular file".to_owned() });
-    }
-    fs::read(path).map_err(io)
+    regular(path)?;
+    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// Reads all tensors of a safetensors file.
+fn regular(path: &Path) -> Result<()> {
+    let about = fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    if about.is_file() {
+        return Ok(());
+    }
+    Err(Error::File { path: path.to_owned(), problem: "is no regular file".to_owned() })
+}
+
+/// Reads all tensors of a safetensors file, one after another: never more than one is in memory twice.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
-    let bytes = read_bytes(path)?;
-    let file = |problem: String| Error::File { path: path.to_owned(), problem };
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| file(error.to_string()))?;
+    regular(path)?;
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let problem = |problem: String| Error::File { path: path.to_owned(), problem };
+    let mut file =
+        Hashed { file: BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?), hash: Sha256::new() };
+    let length = file.header_length().map_err(io)?;
+    if length > MAX_HEADER {
+        return Err(problem(format!("a header of {length} bytes: this is no safetensors file")));
+    }
+    let header = file.take(length).map_err(io)?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|error| problem(error.to_string()))?;
     let entry = header.metadata().as_ref().and_then(|entries| entries.get(HEADER_KEY));
     let metadata = match entry {
-        Some(json) => serde_json::from_str(json).map_err(|error| file(format!("header: {error}")))?,
+        Some(json) => serde_json::from_str(json).map_err(|error| problem(format!("header: {error}")))?,
         None => BTreeMap::new(),
     };
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|error| file(error.to_string()))?;
-    Ok(WeightFile { tensors: tensors.into_iter().collect(), metadata, sha256: hex(&bytes) })
+    let mut infos: Vec<_> = header.tensors().into_iter().collect();
+    infos.sort_by_key(|(_, info)| info.data_offsets);
+    let (mut tensors, mut at) = (BTreeMap::new(), 0);
+    for (name, info) in infos {
+        let (start, end) = info.data_offsets;
+        let Some(length) = end.checked_sub(start).filter(|_| start == at) else {
+            return Err(problem(format!("{name} lies at bytes {start} to {end}, expected to begin at {at}")));
+        };
+        let bytes = file.take(length as u64).map_err(io)?;
+        if bytes.len() != length {
+            return Err(problem(format!("is cut short: {name} needs {length} bytes, {} are there", bytes.len())));
+        }
+        at = end;
+        let view =
+            TensorView::new(info.dtype, info.shape.clone(), &bytes).map_err(|error| problem(error.to_string()))?;
+        let tensor = view.load(device).map_err(|error| problem(format!("{name}: {error}")))?;
+        tensors.insert(name, tensor);
+    }
+    if !file.take(1).map_err(io)?.is_empty() {
+        return Err(problem("goes on behind its last tensor".into()));
+    }
+    let sha256 = file.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(WeightFile { tensors, metadata, sha256 })
+}
+
+/// A file that is hashed as it is read.
+struct Hashed {
+    file: BufReader<File>,
+    hash: Sha256,
+}
+
+impl Hashed {
+    fn header_length(&mut self) -> std::io::Result<u64> {
+        let bytes = self.take(8)?;
+        let bytes: [u8; 8] = bytes.try_into().map_err(|_| std::io::ErrorKind::UnexpectedEof)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// The next `length` bytes, or all that are left; takes no more memory than the file has.
+    fn take(&mut self, length: u64) -> std::io::Result<Vec<u8>> {
+        let left = self.file.get_ref().metadata()?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(length.min(left)).unwrap_or_default());
+        self.file.by_ref().take(length).read_to_end(&mut bytes)?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
 }
 
 /// The text entries of a safetensors file's header; the tensors are not read.

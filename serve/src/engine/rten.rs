@@ -34,7 +34,11 @@ impl Rten {
     /// rten refuses the graph, or it does not fit the manifest.
     pub(super) fn load(model: &Model, threads: usize, fallback: Option<String>) -> Result<Self, EngineError> {
         let refused = |problem: String| EngineError::Load { engine: NAME, problem };
-        let graph = Graph::load(model.bytes.clone()).map_err(|error| refused(error.to_string()))?;
+        let graph = match &model.path {
+            Some(path) => Graph::load_file(path),
+            None => Graph::load(model.bytes.clone()),
+        }
+        .map_err(|error| refused(error.to_string()))?;
         let config = model.manifest.generator.clone();
         let outputs: Vec<String> = graph.output_ids().iter().filter_map(|&id| name_of(&graph, id)).collect();
         check_interface(&config, &declared(&graph), &outputs)?;

@@ -4,11 +4,12 @@ mod inspect;
 mod metadata;
 mod wire;
 
-use std::fs;
-use std::io;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError};
+use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY};
 use sha2::{Digest, Sha256};
 
 use inspect::External;
@@ -21,8 +22,14 @@ pub struct Model {
     pub manifest: Manifest,
     /// The ONNX file.
     pub bytes: Vec<u8>,
-    /// SHA-256 of `bytes` in hexadecimal.
+    /// Where the file lies, if its weights lie in a file beside it: then an engine must open it there.
+    pub path: Option<PathBuf>,
+    /// Bytes of the file and of that with its weights.
+    pub size: u64,
+    /// SHA-256 of `bytes`, and of the file with its weights behind them, in hexadecimal.
     pub sha256: String,
+    /// For which engines the graph is spelled, and in which numbers; absent from files of older versions.
+    pub profile: Option<String>,
 }
 
 /// A model file that cannot be used, and why.
@@ -71,8 +78,7 @@ impl Model {
     /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, carries no usable manifest, holds tensors
     /// that claim more than is there, or parts of it lie anywhere but in a file beside it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let read = || Self::checked(read(path)?, Some(folder));
+        let read = || Self::checked(read(path)?, Some(path));
         read().map_err(|problem| ModelError { path: path.to_owned(), problem })
     }
 
@@ -84,16 +90,40 @@ impl Model {
         Self::checked(bytes, None)
     }
 
-    fn checked(bytes: Vec<u8>, folder: Option<&Path>) -> Result<Self, ModelProblem> {
+    fn checked(bytes: Vec<u8>, path: Option<&Path>) -> Result<Self, ModelProblem> {
         let json = metadata::entry(&bytes, MANIFEST_KEY)?.ok_or(ModelProblem::NoManifest)?;
         let manifest = Manifest::parse(&json)?;
+        let folder = path.map(|path| path.parent().unwrap_or(Path::new(".")));
+        let mut others = BTreeSet::new();
         for external in inspect::inspect(&bytes)? {
             let External { tensor, location, .. } = &external;
             let (tensor, location) = (tensor.clone(), location.clone());
             beside(&external, folder).map_err(|problem| ModelProblem::External { tensor, location, problem })?;
+            others.insert(external.location);
         }
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { manifest, bytes, sha256 })
+        let profile = metadata::entry(&bytes, PROFILE_KEY)?;
+        let (mut hash, mut size) = (Sha256::new().chain_update(&bytes), bytes.len() as u64);
+        for other in &others {
+            size += add(&mut hash, &folder.unwrap_or(Path::new(".")).join(other))?;
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = path.filter(|_| !others.is_empty()).map(Path::to_owned);
+        Ok(Self { manifest, bytes, path, size, sha256, profile })
+    }
+}
+
+/// Hashes a file; returns its length.
+fn add(hash: &mut Sha256, path: &Path) -> io::Result<u64> {
+    let (mut file, mut size) = (BufReader::with_capacity(1 << 20, File::open(path)?), 0);
+    loop {
+        let bytes = file.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(size);
+        }
+        hash.update(bytes);
+        file.consume(length);
+        size += length as u64;
     }
 }
 

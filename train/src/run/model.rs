@@ -58,6 +58,15 @@ impl ModelFile {
         let generator = Generator::new(self.manifest.generator.clone(), source, &Device::Cpu);
         generator.map_err(|error| RunError::file(&self.path, error.to_string()))
     }
+
+    /// The network with these weights, to make images only, and its description; the weights are in memory once.
+    ///
+    /// # Errors
+    /// As [`ModelFile::generator`].
+    pub fn into_generator(self) -> Result<(Generator, Manifest), RunError> {
+        let source = Source::Tensors(self.tensors);
+        Ok((Generator::inference(self.manifest.generator.clone(), source, &Device::Cpu)?, self.manifest))
+    }
 }
 
 /// The manifest of published weights, whose alpha was drawn from 1..4 (paper A.7).

@@ -65,8 +65,10 @@ fn attention(g: &Scope, x: &Value, width: usize, groups: usize) -> Result<Value>
     let project = |name: &str| linear(&g.part(name), &tokens, width, width);
     let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
     let q = g.mul(&q, &g.scalar((width as f32).powf(-0.5)))?;
-    let weights = g.softmax(&g.matmul(&q, &g.transpose(&k, &[0, 2, 1])?)?);
-    let mixed = linear(&g.part("to_out.0"), &g.matmul(&weights, &v)?, width, width)?;
+    let scores = g.matmul(&g.low(&q), &g.low(&g.transpose(&k, &[0, 2, 1])?))?;
+    let weights = g.softmax(&g.full(&scores));
+    let mixed = g.full(&g.matmul(&g.low(&weights), &g.low(&v))?);
+    let mixed = linear(&g.part("to_out.0"), &mixed, width, width)?;
     let sizes: Vec<usize> = [width].into_iter().chain(sides).collect();
     g.add(&g.reshape(&g.transpose(&mixed, &[0, 2, 1])?, &sizes)?, x)
 }

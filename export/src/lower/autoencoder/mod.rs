@@ -3,12 +3,10 @@
 mod kl;
 mod taef2;
 
-use std::collections::BTreeMap;
-
 use drifting_spec::{DecoderConfig, ImageShape, Pixels, names};
 
 use super::pixels::pixels;
-use crate::graph::{Builder, DType, Data, Graph, Result, Scope, Shape, Value};
+use crate::graph::{Builder, DType, Graph, Parameters, Result, Scope, Shape, Value};
 
 /// Values that mean black and white.
 const RANGE: [f32; 2] = [-1.0, 1.0];
@@ -21,7 +19,7 @@ pub(crate) fn decoder(
     config: &DecoderConfig,
     latent: ImageShape,
     kind: Pixels,
-    parameters: BTreeMap<String, Data>,
+    parameters: Parameters,
 ) -> Result<Graph> {
     let builder = Builder::new("decoder", names::BATCH, parameters);
     let ImageShape { channels, height, width } = latent;

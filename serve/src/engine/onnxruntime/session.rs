@@ -31,7 +31,11 @@ pub(super) fn open(loaded: &Loaded, model: &Model, settings: &EngineSettings) ->
     let builder = Session::builder(&loaded.environment).map_err(refused)?;
     let builder = general(builder, settings.thread_count()).map_err(refused)?;
     let mut builder = with_provider(builder, loaded, model, settings)?;
-    builder.commit_from_memory(&model.bytes).map_err(|error| match settings.provider.provider {
+    let session = match &model.path {
+        Some(path) => builder.commit_from_file(path),
+        None => builder.commit_from_memory(&model.bytes),
+    };
+    session.map_err(|error| match settings.provider.provider {
         // Some libraries are opened only when the session is made.
         provider if missing_library(error.message()).is_some() => unavailable(provider, settings, error.message()),
         _ => refused(error),
