@@ -13,7 +13,7 @@ use drifting_train::config::LoaderSettings;
 use drifting_train::data::sources::Source;
 use drifting_train::data::{
     Augment, Crop, DataSource, Embedded, Images, Inspection, Kind, LatentSettings, LatentWriter, OnBad, PathSource,
-    contact_sheet, inspect, open_autoencoder,
+    Report, Sheet, contact_sheet, inspect, open_autoencoder,
 };
 use drifting_train::run::encode_png;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
@@ -52,6 +52,9 @@ struct SourceArgs {
     /// Only files whose names begin so, of several shards, tar or Parquet files.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     files: String,
+    /// The test images that lie beside the training images of idx and CIFAR-10 folders, and of fashion-mnist.
+    #[arg(long)]
+    test: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -78,6 +81,9 @@ struct InspectArgs {
     /// Classes on the contact sheet.
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
+    /// Folder of the autoencoder that makes the pictures of the contact sheet where the data are latents.
+    #[arg(long, value_name = "FOLDER")]
+    vae: Option<PathBuf>,
     /// Read only so many images, spread evenly.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -129,6 +135,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl SourceArgs {
+    fn open(&self, on_bad: OnBad, shape: ImageShape, augment: &Augment) -> Result<(Arc<dyn Source>, Report)> {
+        let data = self.data(on_bad);
+        let (source, report) = data.open_source(shape, augment)?;
+        if !self.test {
+            return Ok((source, report));
+        }
+        let problem = "has no test images beside the training images: --test goes with idx and CIFAR-10 folders";
+        let test = data.open_test_source(shape, augment, source.classes())?;
+        test.with_context(|| format!("{} {problem}", self.source.display()))
+    }
+
     fn data(&self, on_bad: OnBad) -> DataSource {
         if self.source == Path::new(Embedded::FashionMnist.name()) && !self.source.exists() {
             return DataSource::Embedded(Embedded::FashionMnist);
@@ -151,15 +168,17 @@ fn inspect_source(args: &InspectArgs) -> Result<()> {
     // A crop leaves the shape of what is read open.
     let any = ImageShape { channels: 3, height: 1, width: 1 };
     let cropped = Augment { crop: Crop::Adm, ..Augment::default() };
-    let (source, report) = args.source.data(OnBad::Skip).open_source(any, &cropped)?;
+    let (source, report) = args.source.open(OnBad::Skip, any, &cropped)?;
     let bar = bar(args.limit.unwrap_or(source.len()).min(source.len()) as u64, "images")?;
     let found = inspect(source.as_ref(), args.limit, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     println!("{report}");
     print!("{}", describe(source.as_ref(), &found));
     if let Some(path) = &args.sheet {
-        let sheet = contact_sheet(source.as_ref(), args.rows, args.columns.max(1), TILE)?;
-        let (shape, bytes) = sheet.context("latents have no contact sheet: they are no pictures")?;
+        let decoder = args.vae.as_deref().map(open_autoencoder).transpose()?;
+        let sheet = Sheet { rows: args.rows, columns: args.columns.max(1), side: TILE, decoder: decoder.as_deref() };
+        let sheet = contact_sheet(source.as_ref(), &sheet)?;
+        let (shape, bytes) = sheet.context("latents are no pictures: --vae names the autoencoder that decodes them")?;
         let png = encode_png(shape, bytes, SHEET_WIDTH).context("the contact sheet is too large for a PNG")?;
         weights::write_bytes(path, &png)?;
         println!("wrote {}", path.display());
@@ -212,7 +231,7 @@ fn latents(args: &LatentArgs) -> Result<()> {
     let shape = ImageShape { channels: 3, height: args.size, width: args.size };
     let augment = Augment { crop: Crop::Adm, ..Augment::default() };
     let autoencoder = open_autoencoder(&args.vae)?;
-    let (source, report) = args.source.data(on_bad).open_source(shape, &augment)?;
+    let (source, report) = args.source.open(on_bad, shape, &augment)?;
     println!("{report}");
     let images = Arc::new(Images::new(source, shape, augment, args.seed)?.on_bad(on_bad));
     let settings = LatentSettings {

@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use drifting_export::targets::Deployment;
 use drifting_export::{ExportSettings, ExternalData, ImageModel, Part, Profile, Report, export, export_network};
 use drifting_models::autoencoder::Decoder;
-use drifting_serve::engine::{EngineChoice, EngineSettings};
+use drifting_serve::Model;
+use drifting_serve::engine::{self, EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_spec::{Manifest, Pixels};
 use drifting_train::run::ModelFile;
@@ -125,12 +126,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         print(&args.out, &write_part(&part, &args.out, &settings, args.engine)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let plan = args.target.plan_batches(settings);
+    if plan.is_some() && !engine::TENSORRT_BUILT_IN {
+        bail!("--target tensorrt needs a program that was built with it: cargo build --release --features tensorrt");
+    }
     let model = models::open(&args.model, args.ema)?;
     let deployment = args.target.plan(&args.out, &model.manifest, settings)?;
     let decoder = args.network.decoder.as_deref().map(Decoder::open).transpose()?;
     let NetworkArgs { pixels, parts, .. } = args.network;
     match (decoder, deployment) {
-        (Some(_), Some(_)) if parts => {
+        (Some(_), _) if parts && args.target.is_server() => {
             bail!("--parts makes two files, a server's model is one: leave it or --target out")
         }
         (Some(decoder), None) if parts => {
@@ -147,6 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             print(&out, &report);
             let files = deployment.map(|deployment| deployment.write(&manifest, &report.model_sha256)).transpose()?;
             files.iter().flatten().for_each(|file| eprintln!("wrote {}", file.display()));
+            plan.map(|batches| write_plan(&out, &batches)).transpose()?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -177,6 +183,15 @@ fn write_images(
     let engine = engine_settings(choice);
     let report = export(out, network, &manifest, settings, |path| engines::verifiers(path, &engine))?;
     Ok((manifest, report))
+}
+
+/// Builds a plan of TensorRT from the exported model and writes it beside it.
+fn write_plan(out: &Path, batches: &[usize]) -> Result<()> {
+    let plan = engine::build_plan(&Model::open(out)?, batches, &engine_settings(EngineChoice::TensorRt))?;
+    let path = out.with_extension("plan");
+    plan.write(&path)?;
+    eprintln!("wrote {} (TensorRT-RTX {}, batches {batches:?})", path.display(), plan.card.tensorrt);
+    Ok(())
 }
 
 fn write_part(part: &Part, out: &Path, settings: &ExportSettings, choice: EngineChoice) -> Result<Report> {

@@ -8,8 +8,9 @@ use drifting_models::weights::write_bytes;
 use drifting_serve::Model;
 use drifting_serve::engine::{self, EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_spec::{Inputs, Manifest, pixels};
-use drifting_train::run::encode_png;
+use drifting_spec::{ImageShape, Inputs, Manifest, pixels};
+use drifting_train::data::{Autoencoder, open_autoencoder};
+use drifting_train::run::{RunFolder, encode_png, pictures};
 
 use crate::models;
 
@@ -39,6 +40,10 @@ pub(crate) struct Args {
     /// Which moving average of a run, by its decay [default: the first].
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
+    /// Folder of the autoencoder that makes pictures of a run's or weight file's latents [default: the run's
+    /// sampling.decoder].
+    #[arg(long, value_name = "FOLDER")]
+    decoder: Option<PathBuf>,
     /// Engine of an exported model: auto, onnxruntime, rten.
     #[arg(long, default_value_t)]
     engine: EngineChoice,
@@ -61,14 +66,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !(1..=MOST).contains(&args.n.saturating_mul(classes.len())) {
         bail!("-n {} for {} classes: between 1 and {MOST} images can be made", args.n, classes.len());
     }
-    let shape = manifest.image()?;
+    let decoder = decoder(args)?;
+    let exported = is_exported(&args.model);
+    let range = if exported { manifest.output_range() } else { manifest.value_range };
+    let mut shape = manifest.generator.image;
+    if decoder.is_none() && !exported && !matches!(shape.channels, 1 | 3) {
+        let model = args.model.display();
+        bail!(
+            "{model} makes latents of {} channels: --decoder names the autoencoder that makes pictures of them",
+            shape.channels
+        );
+    }
     let mut images = Vec::new();
     for class in classes {
         for index in 0..args.n {
             // One at a time: what an image is made of must not depend on how many are asked for.
             let mut inputs = Inputs::default();
             inputs.push_seeded(&manifest.generator, args.seed, index as u64, class, alpha);
-            images.push(pixels::to_bytes(manifest.output_range(), &source.generate(&inputs)?, shape)?);
+            let (numbers, of_image) = source.generate(&inputs, decoder.as_deref())?;
+            shape = of_image;
+            images.push(pixels::to_bytes(range, &numbers, shape)?);
         }
     }
     let (sheet, bytes) = pixels::sheet(&images, shape, args.n)?;
@@ -85,6 +102,23 @@ fn class(manifest: &Manifest, text: &str) -> Result<usize> {
     })
 }
 
+/// What makes pictures of the latents of a run or weight file.
+fn decoder(args: &Args) -> Result<Option<Box<dyn Autoencoder>>> {
+    if args.decoder.is_some() && is_exported(&args.model) {
+        bail!("--decoder goes with a run folder or a weight file, {} is exported", args.model.display());
+    }
+    let folder = match &args.decoder {
+        Some(folder) => Some(folder.clone()),
+        None if args.model.is_dir() => RunFolder::open(&args.model)?.config()?.sampling.decoder,
+        None => None,
+    };
+    Ok(folder.as_deref().map(open_autoencoder).transpose()?)
+}
+
+fn is_exported(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "onnx")
+}
+
 /// Weights through candle, or an exported model through an engine.
 enum Source {
     Weights(Box<Manifest>, Box<drifting_models::Generator>),
@@ -93,7 +127,7 @@ enum Source {
 
 impl Source {
     fn open(args: &Args) -> Result<Self> {
-        if args.model.extension().is_some_and(|extension| extension == "onnx") {
+        if is_exported(&args.model) {
             return Self::exported(&args.model, args.engine);
         }
         let model = models::open(&args.model, args.ema)?;
@@ -114,17 +148,22 @@ impl Source {
         }
     }
 
-    fn generate(&mut self, inputs: &Inputs) -> Result<Vec<f32>> {
+    /// The numbers of the images and the shape of each.
+    fn generate(&mut self, inputs: &Inputs, decoder: Option<&dyn Autoencoder>) -> Result<(Vec<f32>, ImageShape)> {
+        let shape = self.manifest().generator.image;
         match self {
             Self::Weights(_, generator) => {
-                let image: Vec<f32> = generator.run(inputs)?.flatten_all()?.to_vec1()?;
+                let (numbers, shape) = pictures(&generator.run(inputs)?, shape, decoder)?;
                 ensure!(
-                    image.iter().all(|value| value.is_finite()),
+                    numbers.iter().all(|value| value.is_finite()),
                     "the generator's image holds NaN or infinite numbers"
                 );
-                Ok(image)
+                Ok((numbers, shape))
             }
-            Self::Exported(_, engine) => Ok(engine::run(engine.as_mut(), inputs)?),
+            Self::Exported(manifest, engine) => {
+                let numbers = engine::run(engine.as_mut(), inputs)?;
+                Ok((numbers, manifest.image()?))
+            }
         }
     }
 }

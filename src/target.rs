@@ -14,6 +14,8 @@ pub(crate) enum TargetName {
     /// The ONNX file alone; --out names it.
     #[default]
     Onnx,
+    /// The ONNX file and a plan of TensorRT beside it, for `drifting serve --engine tensorrt`; needs no GPU.
+    Tensorrt,
     /// A model repository of NVIDIA Triton; --out names its folder.
     Triton,
     /// Such a repository and a KServe InferenceService; --out names the folder of both.
@@ -32,7 +34,7 @@ pub(crate) struct Args {
     /// Version of the model on the server; other versions in the folder stay.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = HEADING)]
     model_version: u32,
-    /// Batch sizes that the server prefers; the largest is the most it takes at once.
+    /// Batch sizes that the server prefers, the largest being the most it takes at once; of a plan, all that it takes.
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,2,4,8", help_heading = HEADING)]
     batches: Vec<usize>,
     /// What computes on the server: tensorrt, cuda, cpu.
@@ -46,7 +48,7 @@ pub(crate) struct Args {
     storage: Option<String>,
 }
 
-const HEADING: &str = "With --target triton or kserve";
+const HEADING: &str = "With --target triton, kserve or tensorrt";
 
 impl Args {
     /// Whether more than a file is asked for.
@@ -54,10 +56,16 @@ impl Args {
         self.target != TargetName::Onnx
     }
 
+    /// The batch sizes of the plan that was asked for; none without one. A graph for one batch size has a plan for it.
+    pub(crate) fn plan_batches(&self, graph: ExportSettings) -> Option<Vec<usize>> {
+        let only = graph.batch.map(|batch| vec![batch.get()]);
+        (self.target == TargetName::Tensorrt).then(|| only.unwrap_or_else(|| self.batches.clone()))
+    }
+
     /// The deployment that was asked for; none for the file alone.
     pub(crate) fn plan(&self, out: &Path, manifest: &Manifest, graph: ExportSettings) -> Result<Option<Deployment>> {
         let target = match self.target {
-            TargetName::Onnx => return Ok(None),
+            TargetName::Onnx | TargetName::Tensorrt => return Ok(None),
             TargetName::Triton => Target::Triton,
             TargetName::Kserve => Target::Kserve,
         };

@@ -69,10 +69,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// The plan of an experiment; data that are not there are noted in it.
 fn plan(experiment: &ExperimentConfig) -> Result<Plan> {
-    let data = experiment.reading().map(|reading| reading.images());
-    let images = data.as_ref().and_then(|found| Some(found.as_ref().ok()?.1.images));
-    let mut plan = Plan::of(experiment, images)?;
-    if let Some(Err(error)) = data {
+    let counted = experiment.count_images();
+    let mut plan = Plan::of(experiment, counted.as_ref().ok().copied().flatten())?;
+    if let Err(error) = counted {
         plan.missing.push(format!("data: {error}"));
     }
     Ok(plan)

@@ -109,7 +109,7 @@ fn shrunk(text: &str) -> Vec<String> {
     set("generator", &[&format!("image={image}"), &format!("patch={}", side / 2), "hidden=16", "depth=1", "heads=2"]);
     set("generator", &["classes=3", "style_tokens=2", "registers=1"]);
     set("batch", &["classes=2", "generated=3", "positives=4", "unconditional=2"]);
-    set("sampling", &["grid_classes=2", "grid_images=1"]);
+    set("sampling", &["grid_classes=2", "grid_images=1", "decoder="]);
     if text.contains("[queue]") {
         set("queue", &["per_class=8", "global=8", "push_per_step=8", "loader_batch=8", "warm_up={per_class=4}"]);
     }

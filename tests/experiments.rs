@@ -76,6 +76,11 @@ fn a_file_that_trains_nothing_is_explained() {
     std::fs::write(workspace.path("none.toml"), "name = \"x\"\nsteps = 3\n").unwrap();
     let none = workspace.fail(&["train", "none.toml"]);
     assert!(none.contains("one of the sections [generator], [mae]"), "{none}");
+    let absent = workspace.fail(&["train", "absent.toml"]);
+    assert!(
+        absent.starts_with("error: absent.toml: No such file") && absent.matches("No such").count() == 1,
+        "{absent}"
+    );
     let wrong = workspace.fail(&["train", "encoder.toml", "--set", "masking.share=0.5"]);
     assert!(wrong.contains("share") && wrong.contains("ratio"), "{wrong}");
 }

@@ -163,7 +163,7 @@ fn read_onnx(file: Vec<u8>) -> bool {
     let Ok(mut engine) = engine::open(&model, &settings, &|_| {}) else { return false };
     let mut inputs = Inputs::default();
     inputs.push_seeded(&model.manifest.generator, 7, 0, 0, model.manifest.alpha.default);
-    engine.run(&inputs).is_ok() && checked && manifest
+    engine::run(engine.as_mut(), &inputs).is_ok() && checked && manifest
 }
 
 fn text(file: &mut Vec<u8>, random: &mut Random) {

@@ -12,3 +12,5 @@ mod networks;
 mod python;
 mod settings;
 mod targets;
+mod tensorrt;
+mod versions;

@@ -18,23 +18,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The interpreter of an environment with the packages that the check needs.
-fn interpreter() -> String {
-    let made = Command::new("tools/python-venv")
-        .arg(format!("{PYTHON}/requirements.txt"))
-        .current_dir(workspace())
-        .output()
-        .expect("tools/python-venv cannot be started");
-    let problem = String::from_utf8_lossy(&made.stderr);
-    assert!(
-        made.status.success(),
-        "python3 and pip are needed for this test, and an index to install onnx and onnxruntime from; \
-         DRIFTING_OFFLINE=1 leaves it out.\n{problem}"
-    );
-    String::from_utf8(made.stdout).unwrap().trim().to_owned()
-}
-
-/// Whether the checks in Python are left out; says so.
+/// Whether the tests that need packages of Python are left out.
 pub(crate) fn offline() -> bool {
     let offline = std::env::var("DRIFTING_OFFLINE").is_ok_and(|value| value == "1");
     if offline {
@@ -43,14 +27,33 @@ pub(crate) fn offline() -> bool {
     offline
 }
 
-/// What a script says about these files; an error with it all if it finds a fault.
-pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<String, String> {
-    let check = Command::new(interpreter())
-        .arg(format!("{PYTHON}/{script}"))
-        .args(files.iter().map(AsRef::as_ref))
+/// Starts a script of `export/tests/python` in an environment with the packages of `requirements`.
+pub(crate) fn command(name: &str, requirements: &str) -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let folder = match requirements.strip_suffix(".txt") {
+        None | Some("requirements") => target.join("python"),
+        Some(other) => target.join(format!("python-{other}")),
+    };
+    let made = Command::new("tools/python-venv")
+        .arg(format!("{PYTHON}/{requirements}"))
+        .arg(folder)
         .current_dir(workspace())
         .output()
-        .unwrap();
+        .expect("tools/python-venv cannot be started");
+    let problem = String::from_utf8_lossy(&made.stderr);
+    assert!(
+        made.status.success(),
+        "python3 and pip are needed for this test, and an index to install the packages of {requirements} from; \
+         DRIFTING_OFFLINE=1 leaves it out.\n{problem}"
+    );
+    let mut command = Command::new(String::from_utf8(made.stdout).unwrap().trim());
+    command.arg(format!("{PYTHON}/{name}")).current_dir(workspace());
+    command
+}
+
+/// What a script says about these files; an error with it all if it finds a fault.
+pub(crate) fn try_run<P: AsRef<Path>>(script: &str, files: &[P]) -> Result<String, String> {
+    let check = command(script, "requirements.txt").args(files.iter().map(AsRef::as_ref)).output().unwrap();
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     if check.status.success() { Ok(said) } else { Err(format!("{said}\n{}", String::from_utf8_lossy(&check.stderr))) }
 }

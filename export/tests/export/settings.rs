@@ -88,3 +88,8 @@ fn fan_in(dims: &[usize]) -> usize {
 pub(crate) fn manifest(config: GeneratorConfig) -> Manifest {
     Manifest::new("tiny".into(), config, AlphaRange { min: 1.0, max: 4.0, default: 1.5 })
 }
+
+/// The name of a setting as the name of a file.
+pub(crate) fn file_name(setting: &str) -> String {
+    setting.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}

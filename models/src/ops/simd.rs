@@ -65,14 +65,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(a.len(), |i| a[i] * b[i])
 }
 
-/// Inner product of three vectors of the same length.
-#[inline(always)]
-#[must_use]
-pub fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let (b, c) = (&b[..a.len()], &c[..a.len()]);
-    reduce(a.len(), |i| a[i] * b[i] * c[i])
-}
-
 /// Largest value; negative infinity when there is none.
 #[inline(always)]
 #[must_use]
@@ -141,7 +133,6 @@ mod tests {
             let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
             assert_eq!(dispatch(|| sum(&values)), (0..n).sum::<i32>() as f32);
             assert_eq!(dot(&values, &values), (0..n).map(|i| i * i).sum::<i32>() as f32);
-            assert_eq!(dot3(&values, &values, &vec![2.0; n as usize]), 2.0 * dot(&values, &values));
             assert_eq!(max(&values), if n == 0 { f32::NEG_INFINITY } else { (n - 1) as f32 });
         }
     }

@@ -38,6 +38,7 @@ fn files() -> Vec<((&'static str, Vec<u8>), &'static str)> {
     let (up, absolute, absent) = (external("../../../etc/passwd"), external("/etc/passwd"), external("absent.data"));
     let nested = (0..1000).fold(field(2, b"g"), |graph, _| field(1, &field(5, &field(6, &graph))));
     let nested = field(5, &field(6, &nested));
+    let four_times = [field(1, b"perm"), int(8, 0).repeat(4), int(20, 7)];
     let nan = f32::NAN.to_le_bytes().repeat(64);
     let cut = |manifest: &str| manifest[..manifest.len() / 2].to_owned();
     vec![
@@ -87,6 +88,8 @@ fn files() -> Vec<((&'static str, Vec<u8>), &'static str)> {
         (change("a constant twice", |p| p.constants.push(p.constants[3].clone())), ""),
         (change("an unknown operator", |p| p.nodes[10] = node("Explode", &["shifted"], "image", &[])), "Explode"),
         (change("nothing made", |p| p.nodes.clear()), ""),
+        // Found by the fuzzer: rten stops with a panic, which must stay an error.
+        (change("an axis four times", |p| p.nodes[1] = node("Transpose", &["noise"], "mixed", &four_times)), ""),
         (change("graphs in graphs", |p| p.nodes.push(nested)), "deep in each other"),
         (change("a million nodes", |p| p.nodes.extend(vec![Vec::new(); 1_000_000])), "more than 200000 nodes"),
     ]

@@ -6,7 +6,7 @@ use toml::Table;
 
 use super::load::{parse, table};
 use super::{ConfigError, MaeTrainConfig, Override, RunSettings, TrainConfig};
-use crate::data::{DataSource, Reading};
+use crate::data::{Augment, Crop, DataError, DataSource};
 use crate::toy::ToyConfig;
 
 /// The settings of an experiment, whatever it trains.
@@ -72,14 +72,25 @@ impl ExperimentConfig {
         }
     }
 
-    /// What decides which images training sees; `None` for points in the plane.
-    #[must_use]
-    pub fn reading(&self) -> Option<Reading<'_>> {
-        match self {
-            Self::Generator(config) => Some(config.reading()),
-            Self::Mae(config) => Some(config.reading()),
-            Self::Toy(_) => None,
-        }
+    /// Opens the training images to count them; `None` for points in the plane.
+    ///
+    /// # Errors
+    /// As [`Reading::images`](crate::data::Reading::images).
+    pub fn count_images(&self) -> Result<Option<usize>, DataError> {
+        let reading = match self {
+            Self::Generator(config) => config.reading(),
+            Self::Mae(config) => config.reading(),
+            Self::Toy(_) => return Ok(None),
+        };
+        let encoded = matches!(self, Self::Mae(config) if config.autoencoder.is_some());
+        let report = if encoded {
+            // The shape of the images is the autoencoder's to tell; a crop leaves it open.
+            let augment = Augment { crop: Crop::Adm, ..reading.augment };
+            reading.data.open_source(reading.shape, &augment)?.1
+        } else {
+            reading.images()?.1
+        };
+        Ok(Some(report.images))
     }
 
     /// What every kind of experiment has in common.

@@ -23,6 +23,26 @@ pub struct FeatureSettings {
     /// Folder of an autoencoder for generators of latents: the encoders see what its decoder makes of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<PathBuf>,
+    /// What the key `norm_x` takes of the encoder's input.
+    #[serde(default, skip_serializing_if = "InputStatistic::is_official")]
+    pub input_statistic: InputStatistic,
+}
+
+/// What the key `norm_x` is, channel by channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputStatistic {
+    /// sqrt(mean of x^2 + 1e-6) (official).
+    #[default]
+    RootMeanSquare,
+    /// Mean of x^2 (paper A.5, seed documents).
+    MeanSquare,
+}
+
+impl InputStatistic {
+    fn is_official(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A trained encoder.
@@ -68,6 +88,8 @@ mod tests {
         assert_eq!(settings.encoder, Some(EncoderSettings { mae: "runs/mae".into() }));
         settings.validate(IMAGE).unwrap();
         assert_eq!(parse(&toml::to_string(&settings).unwrap()), settings);
+        let squares = parse("keys = [\"all\"]\nencoder = { mae = \"x\" }\ninput_statistic = \"mean-square\"");
+        assert_eq!(parse(&toml::to_string(&squares).unwrap()).input_statistic, InputStatistic::MeanSquare);
         assert!(toml::from_str::<FeatureSettings>("keys = []\nencoder = { vit = \"x\" }").is_err());
     }
 

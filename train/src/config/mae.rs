@@ -1,5 +1,7 @@
 //! The settings of a masked autoencoder's training (method section 7.2).
 
+use std::path::PathBuf;
+
 use drifting_spec::MaeConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,10 @@ pub struct MaeTrainConfig {
     pub seed: u64,
     /// Optimizer steps, those of the fine-tuning included.
     pub steps: u64,
+    /// Folder of an autoencoder (as `drifting data latents --vae` takes it) for a network that sees latents: each image is
+    /// encoded after it was cropped and mirrored, as the authors train. Left out, the data are what the network sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<PathBuf>,
     /// Real images.
     pub data: DataSource,
     /// What is done to each image.
@@ -138,7 +144,7 @@ fn official_ema() -> EmaSettings {
 }
 
 impl MaeTrainConfig {
-    /// What the run draws images from.
+    /// What the run draws images from; with an autoencoder the images have another shape than the network's.
     #[must_use]
     pub fn reading(&self) -> Reading<'_> {
         let Self { data, augment, loader, seed, .. } = self;

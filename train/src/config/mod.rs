@@ -12,12 +12,14 @@ mod schema;
 mod settings;
 mod start;
 
+use std::path::PathBuf;
+
 use drifting_spec::{AlphaRange, GeneratorConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use experiment::ExperimentConfig;
-pub use features::{EncoderSettings, FeatureSettings};
+pub use features::{EncoderSettings, FeatureSettings, InputStatistic};
 pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
@@ -164,11 +166,14 @@ pub struct SamplingSettings {
     pub grid_images: usize,
     /// Classes of the sample grids, one row each; the first ones of the data.
     pub grid_classes: usize,
+    /// Folder of an autoencoder that makes pictures of generated latents; without it a generator of latents leaves none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<PathBuf>,
 }
 
 impl Default for SamplingSettings {
     fn default() -> Self {
-        Self { alpha: 1.0, grid_alphas: vec![1.0, 1.5, 2.0, 3.0], grid_images: 3, grid_classes: 10 }
+        Self { alpha: 1.0, grid_alphas: vec![1.0, 1.5, 2.0, 3.0], grid_images: 3, grid_classes: 10, decoder: None }
     }
 }
 

@@ -61,12 +61,6 @@ impl Augment {
         Ok(())
     }
 
-    /// Whether an image comes out the same each time.
-    #[must_use]
-    pub fn is_fixed(&self) -> bool {
-        self.crop != Crop::Random && !self.flip
-    }
-
     /// The image of `shape` that this draw makes of the picture; all chance comes from `stream`.
     #[must_use]
     pub fn apply(&self, picture: Picture, shape: ImageShape, stream: &mut Stream) -> Option<Picture> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::feed::{DataInfo, Feed, FeedCounters, LabelledBatch, LabelledBatches, Request, StepData};
-use super::{Ahead, Counts, DataError, Dataset, Draw, Epochs, Images, Result, Sampler};
+use super::{Ahead, Counts, DataError, Dataset, Draw, Encoding, Epochs, Images, Result, Sampler};
 use crate::config::LoaderSettings;
 
 /// Draws the classes and images of each step from the whole data set, as a function of (seed, step).
@@ -100,6 +100,8 @@ pub struct DirectBatches {
     images: Arc<Images>,
     epochs: Arc<Epochs>,
     loader: LoaderSettings,
+    encoding: Option<Encoding>,
+    info: DataInfo,
     steps: Option<(usize, Ahead<LabelledBatch>)>,
 }
 
@@ -113,27 +115,42 @@ impl DirectBatches {
     /// Batches of any images.
     #[must_use]
     pub fn of(images: Arc<Images>, loader: LoaderSettings, seed: u64) -> Self {
-        let epochs = Arc::new(Epochs::new(seed, images.info().images));
-        Self { images, epochs, loader, steps: None }
+        let info = images.info().clone();
+        let epochs = Arc::new(Epochs::new(seed, info.images));
+        Self { images, epochs, loader, encoding: None, info, steps: None }
+    }
+
+    /// The latents of the images, which must have the shape that `encoding` takes; the threads that read them also encode
+    /// them.
+    #[must_use]
+    pub fn encoded(mut self, encoding: Encoding) -> Self {
+        self.info.shape = encoding.latent();
+        Self { encoding: Some(encoding), steps: None, ..self }
     }
 }
 
 impl LabelledBatches for DirectBatches {
     fn info(&self) -> &DataInfo {
-        self.images.info()
+        &self.info
     }
 
     fn next(&mut self, step: u64, count: usize) -> Result<LabelledBatch> {
         let kept = self.steps.take().filter(|(kept, _)| *kept == count);
         let (_, steps) = self.steps.insert(kept.unwrap_or_else(|| {
-            let (images, epochs) = (Arc::clone(&self.images), Arc::clone(&self.epochs));
+            let (images, epochs, encoding) =
+                (Arc::clone(&self.images), Arc::clone(&self.epochs), self.encoding.clone());
+            let cheap = images.is_cheap() && encoding.is_none();
             let make = move |step: u64| {
                 let draws = epochs.draws(step * count as u64, count);
-                let (numbers, ids) = images.read_all(&draws)?;
+                let (mut numbers, ids) = images.read_all(&draws)?;
+                if let Some(encoding) = &encoding {
+                    let drawn: Vec<u64> = draws.iter().map(|draw| draw.number).collect();
+                    numbers = encoding.encode(&numbers, &drawn)?;
+                }
                 let labels = draws.iter().map(|draw| images.source().label(draw.index)).collect();
                 Ok(LabelledBatch { images: numbers, labels, ids })
             };
-            (count, Ahead::new(self.loader.threads(self.images.is_cheap()), self.loader.ahead, make))
+            (count, Ahead::new(self.loader.threads(cheap), self.loader.ahead, make))
         }));
         steps.take(step)
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::{Device, Tensor};
+use drifting_models::autoencoder::Autoencoder;
 use drifting_spec::{ImageShape, Stream, pixels};
 use rayon::prelude::*;
 
@@ -120,18 +122,26 @@ impl Inspection {
     }
 }
 
-/// A contact sheet: a row of `columns` images for each of the first `rows` classes, spread evenly over the class, at most
-/// `side` pixels wide and high. Returns its shape and its interleaved bytes; `None` for latents.
+/// What a contact sheet shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Sheet<'a> {
+    /// The first classes, a row for each.
+    pub rows: usize,
+    /// Images of each, spread evenly over the class.
+    pub columns: usize,
+    /// Most pixels of an image's side.
+    pub side: usize,
+    /// What makes pictures of latents.
+    pub decoder: Option<&'a dyn Autoencoder>,
+}
+
+/// A contact sheet of the classes. Returns its shape and its interleaved bytes; `None` for latents without a decoder.
 ///
 /// # Errors
-/// A source that cannot be read; damaged images are left white.
-pub fn contact_sheet(
-    source: &dyn Source,
-    rows: usize,
-    columns: usize,
-    side: usize,
-) -> Result<Option<(ImageShape, Vec<u8>)>> {
-    let rows = rows.min(source.classes().len());
+/// A source that cannot be read, latents that the decoder does not take; damaged images are left white.
+pub fn contact_sheet(source: &dyn Source, sheet: &Sheet<'_>) -> Result<Option<(ImageShape, Vec<u8>)>> {
+    let &Sheet { columns, side, decoder, .. } = sheet;
+    let rows = sheet.rows.min(source.classes().len());
     let mut by_class = vec![Vec::new(); rows];
     for index in 0..source.len() {
         if let Some(images) = by_class.get_mut(source.label(index)) {
@@ -143,15 +153,20 @@ pub fn contact_sheet(
         (0..columns).map(move |column| images.get(column * images.len() / columns.max(1)).copied()).collect::<Vec<_>>()
     };
     let indices: Vec<Option<usize>> = by_class.iter().flat_map(spread).collect();
-    let side = source.shape().map_or(side, |shape| shape.height.max(shape.width).min(side)).max(1);
-    let mut shape = ImageShape { channels: 3, height: side, width: side };
-    if source.shape().is_some_and(|own| own.channels == 1) {
-        shape.channels = 1;
-    }
+    let own = match (source.shape(), decoder) {
+        (Some(latent), Some(decoder)) => Some(decoder.image_shape(latent)?),
+        (own, _) => own,
+    };
+    let side = own.map_or(side, |shape| shape.height.max(shape.width).min(side)).max(1);
+    let channels = if own.is_some_and(|own| own.channels == 1) { 1 } else { 3 };
+    let shape = ImageShape { channels, height: side, width: side };
     let mut tiles = Vec::with_capacity(indices.len());
     for index in indices {
         let picture = match index.map(|index| source.read(index, 0)) {
-            Some(Ok(Item::Numbers(_))) => return Ok(None),
+            Some(Ok(Item::Numbers(numbers))) => match (source.shape(), decoder) {
+                (Some(latent), Some(decoder)) => decoded(&numbers, latent, decoder)?.and_then(|it| tile(it, shape)),
+                _ => return Ok(None),
+            },
             Some(Ok(Item::Picture(picture))) => tile(picture, shape),
             Some(Err(DataError::Image { .. })) | None => None,
             Some(Err(error)) => return Err(error),
@@ -160,6 +175,15 @@ pub fn contact_sheet(
     }
     let sheet = pixels::sheet(&tiles, shape, columns);
     sheet.map(Some).map_err(|error| DataError::Inconsistent(error.to_string()))
+}
+
+/// The picture of a latent.
+fn decoded(latent: &[f32], shape: ImageShape, decoder: &dyn Autoencoder) -> Result<Option<Picture>> {
+    let ImageShape { channels, height, width } = shape;
+    let latent = Tensor::from_slice(latent, (1, channels, height, width), &Device::Cpu)?;
+    let numbers = decoder.decode(&latent)?.detach().flatten_all()?.to_vec1::<f32>()?;
+    let bytes = numbers.iter().map(|&value| ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8);
+    Ok(Picture::new(decoder.image_shape(shape)?, bytes.collect()))
 }
 
 fn tile(picture: Picture, shape: ImageShape) -> Option<Vec<u8>> {
@@ -202,7 +226,8 @@ mod tests {
         let found = inspect(&source, None, |_| {}).unwrap();
         assert_eq!((found.read, found.per_class), (2, vec![2, 1]));
         assert!(found.damaged[0].to_string().contains("a/1.png: "), "{:?}", found.damaged);
-        let (shape, bytes) = contact_sheet(&source, 5, 2, 8).unwrap().unwrap();
+        let sheet = Sheet { rows: 5, columns: 2, side: 8, decoder: None };
+        let (shape, bytes) = contact_sheet(&source, &sheet).unwrap().unwrap();
         assert_eq!(shape, ImageShape { channels: 3, height: 18, width: 18 });
         assert_eq!((bytes[0], bytes[10 * 3], bytes[10 * 18 * 3]), (100, 255, 100));
     }

@@ -45,11 +45,7 @@ impl DataSource {
             Self::Path(source) => {
                 let Some(part) = Part::test(source)? else { return Ok(None) };
                 let (data, report) = source.dataset(&part, Some(shape))?;
-                if data.classes().len() != classes.len() || part.kind == Kind::Folder && data.classes() != classes {
-                    let problem =
-                        format!("has the classes {:?}, expected those of training, {classes:?}", data.classes());
-                    return Err(DataError::file(part.path, problem));
-                }
+                part.check_classes(data.classes(), classes)?;
                 Ok(Some((data, report)))
             }
         }
@@ -63,24 +59,33 @@ impl DataSource {
     pub fn open_source(&self, shape: ImageShape, augment: &Augment) -> Result<(Arc<dyn Source>, Report)> {
         // Images are resized only where the settings ask for a crop.
         let exact = (augment.crop == Crop::Fit).then_some(shape);
-        let source = match self {
-            Self::Embedded(embedded) => return Ok(shared(open_embedded(*embedded, exact, false)?)),
-            Self::Path(source) => source,
-        };
-        let part = Part::train(source)?;
-        if part.kind.brings_test() {
-            return Ok(shared(source.dataset(&part, exact)?));
+        match self {
+            Self::Embedded(embedded) => Ok(shared(open_embedded(*embedded, exact, false)?)),
+            Self::Path(source) => source.open(&Part::train(source)?, shape, augment),
         }
-        let opened = source.source(&part)?;
-        let small = opened.len().saturating_mul(shape.len()) <= IN_MEMORY;
-        let in_memory = part.kind == Kind::Folder && augment.crop == Crop::Fit && small;
-        if !source.lazy.unwrap_or(!in_memory) {
-            let (data, skipped) = collect(opened.as_ref(), shape, source.on_bad, part.path)?;
-            return Ok(shared(reported(data, part.path.display().to_string(), skipped)));
+    }
+
+    /// As [`open_source`](Self::open_source) for the test images that belong to training images of these classes; `None`
+    /// when the source has none.
+    ///
+    /// # Errors
+    /// As [`open_source`](Self::open_source), and other classes than those of the training images.
+    pub fn open_test_source(
+        &self,
+        shape: ImageShape,
+        augment: &Augment,
+        classes: &[String],
+    ) -> Result<Option<(Arc<dyn Source>, Report)>> {
+        let exact = (augment.crop == Crop::Fit).then_some(shape);
+        match self {
+            Self::Embedded(embedded) => Ok(Some(shared(open_embedded(*embedded, exact, true)?))),
+            Self::Path(source) => {
+                let Some(part) = Part::test(source)? else { return Ok(None) };
+                let (test, report) = source.open(&part, shape, augment)?;
+                part.check_classes(test.classes(), classes)?;
+                Ok(Some((test, report)))
+            }
         }
-        let (images, classes) = (opened.len(), opened.classes().len());
-        let report = Report { source: part.path.display().to_string(), images, classes, skipped: Vec::new() };
-        Ok((opened.into(), report))
     }
 }
 
@@ -114,6 +119,15 @@ impl<'a> Part<'a> {
         };
         let part = |path| Self { path, files: &source.test_files, kind, test: true };
         Ok(path.filter(there).map(part))
+    }
+
+    /// Holds the classes of test images against those of the training images; only folders are sure to have names.
+    fn check_classes(&self, found: &[String], training: &[String]) -> Result<()> {
+        if found.len() == training.len() && (self.kind != Kind::Folder || found == training) {
+            return Ok(());
+        }
+        let problem = format!("has the classes {found:?}, expected those of training, {training:?}");
+        Err(DataError::file(self.path, problem))
     }
 }
 
@@ -180,6 +194,23 @@ impl PathSource {
                 Ok(reported(data, name, skipped))
             }
         }
+    }
+
+    /// Opens a part as [`DataSource::open_source`] says.
+    fn open(&self, part: &Part<'_>, shape: ImageShape, augment: &Augment) -> Result<(Arc<dyn Source>, Report)> {
+        if part.kind.brings_test() {
+            return Ok(shared(self.dataset(part, (augment.crop == Crop::Fit).then_some(shape))?));
+        }
+        let opened = self.source(part)?;
+        let small = opened.len().saturating_mul(shape.len()) <= IN_MEMORY;
+        let in_memory = part.kind == Kind::Folder && augment.crop == Crop::Fit && small;
+        if !self.lazy.unwrap_or(!in_memory) {
+            let (data, skipped) = collect(opened.as_ref(), shape, self.on_bad, part.path)?;
+            return Ok(shared(reported(data, part.path.display().to_string(), skipped)));
+        }
+        let (images, classes) = (opened.len(), opened.classes().len());
+        let report = Report { source: part.path.display().to_string(), images, classes, skipped: Vec::new() };
+        Ok((opened.into(), report))
     }
 
     /// Opens a part whose images are read one at a time.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use drifting_spec::ImageShape;
 
-use super::{Augment, DataSource, DirectBatches, DirectFeed, Feed, Images, LabelledBatches, QueueFeed, Report, Result};
+use super::sources::{Source, Subset};
+use super::{
+    Augment, Crop, DataSource, DirectBatches, DirectFeed, Feed, Images, LabelledBatches, QueueFeed, Report, Result,
+};
 use crate::config::{LoaderSettings, QueueSettings};
 
 /// The settings that decide what training sees.
@@ -30,8 +33,32 @@ impl Reading<'_> {
     /// file or the key.
     pub fn images(&self) -> Result<(Arc<Images>, Report)> {
         let (source, report) = self.data.open_source(self.shape, &self.augment)?;
-        let images = Images::new(source, self.shape, self.augment, self.seed)?.on_bad(self.data.on_bad());
-        Ok((Arc::new(images), report))
+        Ok((Arc::new(self.drawn(source, self.augment)?), report))
+    }
+
+    /// Opens the training images and those that are only measured on: every `hold_out`-th training image of each class or,
+    /// where `hold_out` is 0, the source's test images, if it has any. What is measured on is not augmented: where training
+    /// crops, it is the centre crop.
+    ///
+    /// # Errors
+    /// As [`images`](Self::images); a class with fewer images than `hold_out`; test images of other classes.
+    pub fn images_and_held_out(&self, hold_out: usize) -> Result<(Arc<Images>, Option<Images>, Report)> {
+        let crop = if self.augment.crop == Crop::Fit { Crop::Fit } else { Crop::Adm };
+        let plain = Augment { crop, ..Augment::default() };
+        if hold_out > 0 {
+            let (source, report) = self.data.open_source(self.shape, &self.augment)?;
+            let (rest, held_out) = Subset::hold_out(&source, hold_out)?;
+            let rest = self.drawn(Arc::new(rest), self.augment)?;
+            return Ok((Arc::new(rest), Some(self.drawn(Arc::new(held_out), plain)?), report));
+        }
+        let (images, report) = self.images()?;
+        let test = self.data.open_test_source(self.shape, &plain, &images.info().classes)?;
+        let test = test.map(|(source, _)| self.drawn(source, plain)).transpose()?;
+        Ok((images, test, report))
+    }
+
+    fn drawn(&self, source: Arc<dyn Source>, augment: Augment) -> Result<Images> {
+        Ok(Images::new(source, self.shape, augment, self.seed)?.on_bad(self.data.on_bad()))
     }
 
     /// Opens what a generator's steps draw from: queues, or the data themselves.
@@ -59,7 +86,7 @@ impl Reading<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Crop, Request};
+    use super::super::{Draw, Request};
     use super::*;
 
     #[test]
@@ -79,5 +106,25 @@ mod tests {
         assert_eq!(batches.next(3, 4).unwrap().images.len(), 4 * 768);
         let error = Reading { augment: Augment::default(), ..reading }.feed(None).unwrap_err().to_string();
         assert_eq!(error, "embedded fashion-mnist: images are 1 x 28 x 28, but the generator is set to 3 x 16 x 16");
+    }
+
+    #[test]
+    fn held_out_images_are_the_test_images_or_split_off() {
+        let (data, shape) = (DataSource::default(), ImageShape { channels: 1, height: 28, width: 28 });
+        let augment = Augment { crop: Crop::Random, flip: true, ..Augment::default() };
+        let reading = Reading { data: &data, shape, augment, loader: LoaderSettings::default(), seed: 1 };
+        let (train, test, _) = reading.images_and_held_out(0).unwrap();
+        assert_eq!((train.info().images, test.unwrap().info().images), (5000, 1000));
+        let (train, held_out, _) = reading.images_and_held_out(10).unwrap();
+        let held_out = held_out.unwrap();
+        assert_eq!((train.info().images, held_out.info().images), (4500, 500));
+        // Neither crop nor mirror image: the tenth picture of class 0 as it is, whatever the number of the draw.
+        let (all, _) = data.open(shape).unwrap();
+        let tenth = all.of_class(0)[9];
+        let place = (0..500).find(|&index| held_out.source().name(index) == format!("image {tenth}")).unwrap();
+        let draws = [3, 4].map(|number| Draw { index: place, number });
+        assert_eq!(held_out.read_all(&draws).unwrap().0, all.images(&[tenth, tenth]));
+        let error = reading.images_and_held_out(501).unwrap_err().to_string();
+        assert_eq!(error, "evaluation.hold_out: 501 is more than the 500 images of class T-shirt/top");
     }
 }

@@ -8,6 +8,7 @@ use drifting_models::{INPUT_MAP, Mae, mae_map_shapes, weights};
 use drifting_spec::{ImageShape, MaeConfig};
 
 use super::{Encoder, FeatureError, MapInfo, MapShape, Statistic};
+use crate::config::InputStatistic;
 
 /// Entries of a weight file's header that hold the architecture as JSON: a run's, then an import's.
 const CONFIG_ENTRIES: [&str; 2] = ["mae", "config"];
@@ -31,6 +32,19 @@ impl MaeEncoder {
     pub fn new(mae: Mae) -> Self {
         let maps = mae_maps(mae.config());
         Self { mae, maps, file: None }
+    }
+
+    /// The same encoder with this statistic of its input under the key `norm_x`.
+    #[must_use]
+    pub fn with_input_statistic(mut self, statistic: InputStatistic) -> Self {
+        let statistic = match statistic {
+            InputStatistic::RootMeanSquare => Statistic::RootMeanSquare,
+            InputStatistic::MeanSquare => Statistic::MeanSquare,
+        };
+        for map in self.maps.iter_mut().filter(|map| map.name == INPUT_MAP) {
+            *map = MapInfo::new(INPUT_MAP, map.shape, &[statistic]);
+        }
+        self
     }
 
     /// Reads the weights of a masked autoencoder, or the moving average in the last checkpoint of its run folder, for images
@@ -138,6 +152,15 @@ mod tests {
         write(&checkpoint.join("ema_0.9.safetensors"), "mae");
         let several = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
         assert!(several.contains("several moving averages; name the file of one"), "{several}");
+    }
+
+    #[test]
+    fn the_statistic_of_the_input_can_be_chosen() {
+        let config = MaeConfig { blocks: [1; 4], ..MaeConfig::new(IMAGE, 2, 4, 3) };
+        let mae = Mae::frozen(config, Source::Seed(1), &Device::Cpu).unwrap();
+        let encoder = MaeEncoder::new(mae).with_input_statistic(InputStatistic::MeanSquare);
+        assert_eq!(encoder.maps()[0].keys, [("norm_x".to_owned(), Statistic::MeanSquare)]);
+        assert!(encoder.maps()[1].keys.len() > 1);
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl FeatureSpace {
         };
         let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
         if let Some(EncoderSettings { mae }) = &settings.encoder {
-            encoders.push(Box::new(MaeEncoder::open(mae, seen)?));
+            let encoder = MaeEncoder::open(mae, seen)?;
+            encoders.push(Box::new(encoder.with_input_statistic(settings.input_statistic)));
         }
         if let Some(folder) = &settings.convnext {
             encoders.push(Box::new(ConvNextEncoder::open(folder, seen)?));

@@ -41,8 +41,10 @@ pub enum Statistic {
     CellMeans(usize),
     /// Standard deviations within the cells of K x K places.
     CellStds(usize),
-    /// sqrt(mean of x^2 + 1e-6) over all places, T = 1.
+    /// sqrt(mean of x^2 + 1e-6) over all places, T = 1 (official code).
     RootMeanSquare,
+    /// Mean of x^2 over all places, T = 1 (paper A.5).
+    MeanSquare,
 }
 
 impl Statistic {
@@ -65,7 +67,7 @@ impl Statistic {
             Self::Std => format!("{map}_std"),
             Self::CellMeans(cell) => format!("{map}_mean_{cell}"),
             Self::CellStds(cell) => format!("{map}_std_{cell}"),
-            Self::RootMeanSquare => format!("norm_{map}"),
+            Self::RootMeanSquare | Self::MeanSquare => format!("norm_{map}"),
         }
     }
 
@@ -98,7 +100,7 @@ impl Statistic {
         match *self {
             Self::Raw => (1, 1),
             Self::CellMeans(cell) | Self::CellStds(cell) => (cell, cell),
-            Self::Mean | Self::Std | Self::RootMeanSquare => (height, width),
+            Self::Mean | Self::Std | Self::RootMeanSquare | Self::MeanSquare => (height, width),
         }
     }
 
@@ -184,6 +186,7 @@ impl Kernel for Extract<'_> {
         match cells.statistic {
             Statistic::Raw => features.copy_from_slice(image),
             Statistic::Mean | Statistic::CellMeans(_) => cells.means(image, &centres, features, |x, _| x),
+            Statistic::MeanSquare => cells.means(image, &centres, features, |x, _| x * x),
             Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
                 cells.means(image, &centres, features, |x, centre| (x - centre) * (x - centre));
                 features.iter_mut().for_each(|square| *square = (*square + EPSILON).sqrt());
@@ -212,6 +215,11 @@ impl Kernel for PullBack<'_> {
                 let gradient = &gradient[cell..][..channels];
                 sum[place..][..channels].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g * share);
             }),
+            Statistic::MeanSquare => cells.each_place(|place, cell| {
+                let (x, gradient) = (&image[place..][..channels], &gradient[cell..][..channels]);
+                let terms = sum[place..][..channels].iter_mut().zip(gradient).zip(x);
+                terms.for_each(|((sum, g), x)| *sum += 2.0 * share * g * x);
+            }),
             Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
                 // d std / d x = (x - mean) / (n std), with the std that includes the 1e-6.
                 let mut slopes = vec![0.0; gradient.len()];
@@ -237,7 +245,7 @@ mod tests {
     use super::*;
 
     const SHAPE: MapShape = MapShape { height: 4, width: 8, channels: 3 };
-    const ALL: [Statistic; 8] = [
+    const ALL: [Statistic; 9] = [
         Statistic::Raw,
         Statistic::Mean,
         Statistic::Std,
@@ -246,6 +254,7 @@ mod tests {
         Statistic::CellMeans(4),
         Statistic::CellStds(4),
         Statistic::RootMeanSquare,
+        Statistic::MeanSquare,
     ];
 
     #[test]
@@ -254,10 +263,11 @@ mod tests {
         let expected =
             ["conv1", "conv1_mean", "conv1_std", "conv1_mean_2", "conv1_std_2", "conv1_mean_4", "conv1_std_4"];
         assert_eq!(names, expected);
-        assert_eq!(ALL.map(|statistic| statistic.locations(SHAPE)), [32, 1, 1, 8, 8, 2, 2, 1]);
+        assert_eq!(ALL.map(|statistic| statistic.locations(SHAPE)), [32, 1, 1, 8, 8, 2, 2, 1, 1]);
         let odd = MapShape { height: 7, width: 7, channels: 2 };
         assert_eq!(Statistic::of_map(odd), [Statistic::Raw, Statistic::Mean, Statistic::Std]);
-        assert_eq!(Statistic::RootMeanSquare.key_name("x"), "norm_x");
+        let inputs = [Statistic::RootMeanSquare, Statistic::MeanSquare];
+        assert_eq!(inputs.map(|statistic| statistic.key_name("x")), ["norm_x", "norm_x"]);
     }
 
     #[test]
@@ -274,6 +284,7 @@ mod tests {
         let squares: f64 = map.iter().skip(1).step_by(3).map(|&x| f64::from(x).powi(2)).sum();
         let rms = (squares / 32.0 + 1e-6).sqrt();
         assert!((f64::from(Statistic::RootMeanSquare.extract(SHAPE, &map)[1]) - rms).abs() < 1e-5);
+        assert!((f64::from(Statistic::MeanSquare.extract(SHAPE, &map)[1]) - squares / 32.0).abs() < 1e-5 * squares);
         let flat = vec![0.3; SHAPE.len()];
         let stds = Statistic::CellStds(4).extract(SHAPE, &flat).into_owned();
         assert!(stds.iter().all(|std| (std - 1e-3).abs() < 1e-6), "{stds:?}");

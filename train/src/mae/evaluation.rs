@@ -4,13 +4,14 @@
 use candle_core::{Device, Tensor};
 use drifting_models::Mae;
 use drifting_models::nn::Source;
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::loss::{correct, cross_entropy};
 use super::mask::Masks;
 use super::trainer::{MaeTrainer, sum, tensors};
 use crate::config::MaeTrainConfig;
-use crate::data::{Dataset, LabelledBatch};
+use crate::data::{self, Draw, Encoding, Images, LabelledBatch, Sample};
 use crate::run::RunError;
 
 /// Images that are measured at once.
@@ -24,15 +25,25 @@ struct Measured {
     accuracy: f64,
 }
 
-/// `count` images spread evenly over `data`, so that every class of sorted data is among them.
-pub(super) fn spread(data: &Dataset, count: usize) -> LabelledBatch {
-    let count = count.min(data.len());
-    let indices: Vec<usize> = (0..count).map(|i| i * data.len() / count).collect();
-    LabelledBatch {
-        images: data.images(&indices),
-        labels: indices.iter().map(|&index| data.labels()[index]).collect(),
-        ids: indices.iter().map(|&index| index as u64).collect(),
+/// `count` images spread evenly over `held_out`, so that every class of sorted data is among them, as latents if there is
+/// an `encoding`. Only these are read.
+pub(super) fn spread(held_out: &Images, count: usize, encoding: Option<&Encoding>) -> data::Result<LabelledBatch> {
+    let total = held_out.info().images;
+    let count = count.min(total);
+    let draw = |i: usize| Draw { index: i * total / count, number: i as u64 };
+    let samples: Vec<Sample> =
+        (0..count).into_par_iter().map(|i| held_out.read(draw(i))).collect::<data::Result<_>>()?;
+    let mut batch = LabelledBatch::default();
+    for sample in samples {
+        sample.values.append_to(&mut batch.images);
+        batch.labels.push(sample.label);
+        batch.ids.push(sample.draw.index as u64);
     }
+    if let Some(encoding) = encoding {
+        let numbers: Vec<u64> = (0..count as u64).collect();
+        batch.images = encoding.encode(&batch.images, &numbers)?;
+    }
+    Ok(batch)
 }
 
 /// Measures the weights of `trainer` on `held_out`.

@@ -1,17 +1,15 @@
 //! A masked autoencoder as the experiment of a run.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use candle_core::Tensor;
 use drifting_models::nn::Params;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 use super::evaluation::{evaluate, spread};
 use super::picture::picture;
 use super::trainer::{MaeReport, MaeTrainer};
 use crate::config::{MaeTrainConfig, RunSettings};
-use crate::data::{self, Dataset, DirectBatches, Images, LabelledBatch, LabelledBatches};
+use crate::data::{self, DirectBatches, Encoding, LabelledBatch, LabelledBatches, Reading, open_autoencoder};
 use crate::optim::Ema;
 use crate::run::{Experiment, Facts, Report, RunError, provenance};
 
@@ -20,6 +18,7 @@ use crate::run::{Experiment, Facts, Report, RunError, provenance};
 pub struct MaeRun<'a> {
     trainer: MaeTrainer<'a>,
     held_out: Option<LabelledBatch>,
+    weights: BTreeMap<String, String>,
 }
 
 impl<'a> MaeRun<'a> {
@@ -30,11 +29,11 @@ impl<'a> MaeRun<'a> {
     pub fn new(
         config: &'a MaeTrainConfig,
         batches: Box<dyn LabelledBatches>,
-        held_out: Option<&Dataset>,
+        held_out: Option<LabelledBatch>,
     ) -> Result<Self, RunError> {
         let trainer = MaeTrainer::new(config, batches)?;
-        let held_out = held_out.map(|data| spread(data, config.evaluation.images));
-        Ok(Self { trainer, held_out: held_out.filter(|batch| !batch.labels.is_empty()) })
+        let held_out = held_out.filter(|batch| !batch.labels.is_empty());
+        Ok(Self { trainer, held_out, weights: BTreeMap::new() })
     }
 
     /// Opens the images that the settings name, and the held-out ones: the source's test images, or some of the training
@@ -43,18 +42,21 @@ impl<'a> MaeRun<'a> {
     /// # Errors
     /// A source that is missing or broken, settings that contradict themselves or the data.
     pub fn open(config: &'a MaeTrainConfig) -> Result<(Self, data::Report), RunError> {
-        let reading = config.reading();
-        if config.evaluation.hold_out > 0 {
-            let (all, report) = config.data.open(config.mae.image)?;
-            let (rest, held_out) = all.hold_out(config.evaluation.hold_out)?;
-            let images = Images::new(Arc::new(rest), reading.shape, reading.augment, reading.seed)?;
-            let batches = DirectBatches::of(Arc::new(images), reading.loader, reading.seed);
-            return Ok((Self::new(config, Box::new(batches), Some(&held_out))?, report));
+        let encoding = match &config.autoencoder {
+            Some(folder) => Some(Encoding::new(open_autoencoder(folder)?.into(), config.mae.image, config.seed)?),
+            None => None,
+        };
+        let shape = encoding.as_ref().map_or(config.mae.image, Encoding::image);
+        let reading = Reading { shape, ..config.reading() };
+        let (images, held_out, report) = reading.images_and_held_out(config.evaluation.hold_out)?;
+        let count = config.evaluation.images;
+        let held_out = held_out.map(|images| spread(&images, count, encoding.as_ref())).transpose()?;
+        let mut batches = DirectBatches::of(images, reading.loader, reading.seed);
+        let weights = encoding.iter().map(Encoding::weights).collect();
+        if let Some(encoding) = encoding {
+            batches = batches.encoded(encoding);
         }
-        let (batches, report) = reading.batches()?;
-        let info = batches.info();
-        let held_out = config.data.open_test_of(info.shape, &info.classes)?.map(|(test, _)| test);
-        Ok((Self::new(config, batches, held_out.as_ref())?, report))
+        Ok((Self { weights, ..Self::new(config, Box::new(batches), held_out)? }, report))
     }
 
     /// Images that are measured on.
@@ -80,7 +82,7 @@ impl Experiment for MaeRun<'_> {
             data_images: info.images,
             data_classes: info.classes.clone(),
             data_sha256: info.sha256.clone(),
-            weights: BTreeMap::new(),
+            weights: self.weights.clone(),
         })
     }
 

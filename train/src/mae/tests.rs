@@ -1,12 +1,15 @@
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::Device;
 use drifting_models::weights::{self, MaeFile};
 
+use super::evaluation::spread;
 use super::*;
-use crate::config::{ExperimentConfig, FinetuneSettings, MaeTrainConfig};
-use crate::data::{Dataset, DirectBatches};
-use crate::run::Experiment;
+use crate::config::{ExperimentConfig, FinetuneSettings, MaeTrainConfig, RunSettings};
+use crate::data::{Dataset, DirectBatches, Images};
+use crate::run::{self, Experiment, RunError};
 
 const CONFIG: &str = r#"
     name = "test"
@@ -89,8 +92,9 @@ fn without_weight_only_decay_moves_the_classifier() {
 fn held_out_images_are_measured_with_every_set_of_weights() {
     let (config, data) = (config("seed=1"), data());
     let (test, _) = config.data.open_test(&data).unwrap().unwrap();
+    let test = spread(&Images::of(Arc::new(test)), config.evaluation.images, None).unwrap();
     let batches = Box::new(DirectBatches::new(Arc::clone(&data), 1));
-    let mut run = MaeRun::new(&config, batches, Some(&test)).unwrap();
+    let mut run = MaeRun::new(&config, batches, Some(test)).unwrap();
     run.step().unwrap();
     assert!(run.evaluate(false).unwrap().is_none(), "not due at step 1");
     let found = run.evaluate(true).unwrap().unwrap();
@@ -102,6 +106,34 @@ fn held_out_images_are_measured_with_every_set_of_weights() {
     }
     assert_ne!(found["raw"]["masked"]["recon"], found["ema_0.9"]["masked"]["recon"]);
     assert!(run.picture().unwrap().unwrap().starts_with(b"\x89PNG"));
+}
+
+/// Is told what a run does and keeps nothing of it.
+struct Deaf;
+
+impl run::Observer for Deaf {
+    fn started(&mut self, _: u64, _: &dyn RunSettings) {}
+    fn stepped(&mut self, _: &run::Report) {}
+    fn wrote(&mut self, _: &Path) {}
+}
+
+#[test]
+fn numbers_that_are_not_finite_stop_the_run_and_name_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, data) = (config("schedule.lr=1e30"), data());
+    (config.output.checkpoint_every, config.output.samples_every) = (1, 0);
+    let mut experiment = MaeRun::new(&config, Box::new(DirectBatches::new(data, 1)), None).unwrap();
+    let (stop, build) = (AtomicBool::new(false), run::Build::default());
+    let launch = run::Launch { folder: folder.path(), allow_changed: &[], build: &build, command: &[], stop: &stop };
+    let error = run::train(&mut experiment, &launch, &mut Deaf).unwrap_err();
+    let RunError::Step { step, ref images, .. } = error else { panic!("{error}") };
+    assert!(images.starts_with("6 images of the data: "), "{images}");
+    let failure = std::fs::read_to_string(folder.path().join("failure.json")).unwrap();
+    let failure: serde_json::Value = serde_json::from_str(&failure).unwrap();
+    assert_eq!((failure["step"].as_u64(), failure["images"].as_array().unwrap().len()), (Some(step), 6));
+    let latest = run::RunFolder::open(folder.path()).unwrap().latest().unwrap().unwrap();
+    assert!(step > 1 && latest.path().ends_with(format!("step_{:06}", step - 1)));
+    weights::read(&latest.path().join("ema_0.9.safetensors"), &Device::Cpu).unwrap();
 }
 
 #[test]

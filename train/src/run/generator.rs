@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use drifting_models::autoencoder::Autoencoder;
 use drifting_models::nn::Params;
 use drifting_spec::{Manifest, Provenance};
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::checkpoint::MANIFEST_ENTRY;
 use super::{Experiment, Facts, Report, RunError, samples};
 use crate::config::{RunSettings, TrainConfig};
-use crate::data::{Feed, FeedCounters};
+use crate::data::{Feed, FeedCounters, open_autoencoder};
 use crate::optim::Ema;
 use crate::trainer::{StepReport, TrainError, Trainer};
 
@@ -19,15 +20,21 @@ use crate::trainer::{StepReport, TrainError, Trainer};
 pub struct GeneratorRun<'a> {
     config: &'a TrainConfig,
     trainer: Trainer<'a>,
+    /// Makes pictures of generated latents.
+    decoder: Option<Box<dyn Autoencoder>>,
 }
 
 impl<'a> GeneratorRun<'a> {
     /// Step 0 of a run on the images of `feed`.
     ///
     /// # Errors
-    /// Settings that contradict themselves or the data.
+    /// Settings that contradict themselves or the data; a decoder of samples that cannot be read or takes other latents.
     pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, RunError> {
-        Ok(Self { config, trainer: Trainer::new(config, feed)? })
+        let decoder = config.sampling.decoder.as_deref().map(open_autoencoder).transpose()?;
+        if let Some(decoder) = &decoder {
+            decoder.image_shape(config.generator.image)?;
+        }
+        Ok(Self { config, trainer: Trainer::new(config, feed)?, decoder })
     }
 
     fn metrics(&self, report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {
@@ -113,10 +120,11 @@ impl Experiment for GeneratorRun<'_> {
     }
 
     fn picture(&self) -> Result<Option<Vec<u8>>, RunError> {
-        match self.config.generator.image.channels {
-            1 | 3 => samples::grid(&self.trainer.averaged_generator()?, self.config).map(Some),
-            _ => Ok(None),
+        let decoder = self.decoder.as_deref();
+        if decoder.is_none() && !matches!(self.config.generator.image.channels, 1 | 3) {
+            return Ok(None);
         }
+        samples::grid(&self.trainer.averaged_generator()?, self.config, decoder).map(Some)
     }
 }
 

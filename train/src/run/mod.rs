@@ -41,7 +41,7 @@ pub use generator::GeneratorRun;
 pub(crate) use generator::provenance;
 pub use model::ModelFile;
 pub use record::Build;
-pub use samples::{encode_png, grid};
+pub use samples::{encode_png, grid, pictures};
 
 use self::lines::Lines;
 use self::record::{Machine, Start};

@@ -2,23 +2,31 @@
 
 use std::io::Cursor;
 
+use candle_core::Tensor;
 use drifting_models::Generator;
+use drifting_models::autoencoder::Autoencoder;
 use drifting_spec::{ImageShape, Inputs, pixels};
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, imageops};
 
 use super::RunError;
 use crate::config::TrainConfig;
-use crate::trainer::TrainError;
 
 /// Width that a grid of small images is enlarged to, at most.
 const GRID_WIDTH: usize = 1200;
+/// Latents that are decoded at once.
+const DECODED_AT_ONCE: usize = 8;
 
 /// A PNG with a row for each class and, for each alpha, a few columns. A column's images share noise and style, and so
-/// do the columns of the same place under other alphas: only what is asked for differs.
+/// do the columns of the same place under other alphas: only what is asked for differs. With a `decoder` the pictures are
+/// what it makes of the generated latents.
 ///
 /// # Errors
-/// Images that are no pictures (neither grey nor colour).
-pub fn grid(generator: &Generator, config: &TrainConfig) -> Result<Vec<u8>, RunError> {
+/// Images that are no pictures (neither grey nor colour), latents that the decoder does not take.
+pub fn grid(
+    generator: &Generator,
+    config: &TrainConfig,
+    decoder: Option<&dyn Autoencoder>,
+) -> Result<Vec<u8>, RunError> {
     let settings = &config.sampling;
     let mut inputs = Inputs::default();
     for class in 0..settings.grid_classes.min(config.generator.classes) {
@@ -32,14 +40,32 @@ pub fn grid(generator: &Generator, config: &TrainConfig) -> Result<Vec<u8>, RunE
     if inputs.batch() == 0 {
         return Err(failed("sampling: a grid needs classes, alphas and images".to_owned()));
     }
-    let images = generator.run(&inputs)?.flatten_all().and_then(|images| images.to_vec1::<f32>());
-    let images = images.map_err(TrainError::from)?;
-    let shape = config.generator.image;
+    let (images, shape) = pictures(&generator.run(&inputs)?, config.generator.image, decoder)?;
     let bytes = images.chunks_exact(shape.len()).map(|image| pixels::to_bytes([-1.0, 1.0], image, shape));
     let bytes = bytes.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.to_string()))?;
     let columns = settings.grid_alphas.len() * settings.grid_images;
     let (sheet, bytes) = pixels::sheet(&bytes, shape, columns).map_err(|error| failed(error.to_string()))?;
     encode_png(sheet, bytes, GRID_WIDTH).ok_or_else(|| failed("the sheet is no picture".to_owned()))
+}
+
+/// The numbers of `images` `[n, c, h, w]` and the shape of each; decoded where there is a decoder.
+///
+/// # Errors
+/// Latents that the decoder does not take.
+pub fn pictures(
+    images: &Tensor,
+    shape: ImageShape,
+    decoder: Option<&dyn Autoencoder>,
+) -> Result<(Vec<f32>, ImageShape), RunError> {
+    let numbers = |images: &Tensor| images.flatten_all()?.to_vec1::<f32>();
+    let Some(decoder) = decoder else { return Ok((numbers(images)?, shape)) };
+    let mut decoded = Vec::new();
+    let count = images.dim(0)?;
+    for first in (0..count).step_by(DECODED_AT_ONCE) {
+        let part = images.narrow(0, first, DECODED_AT_ONCE.min(count - first))?.contiguous()?.detach();
+        decoded.extend(numbers(&decoder.decode(&part)?)?);
+    }
+    Ok((decoded, decoder.image_shape(shape)?))
 }
 
 /// Interleaved bytes as PNG, enlarged by the largest whole number that keeps it within `width`; `None` when they are no

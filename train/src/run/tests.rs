@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use drifting_models::weights;
 
 use super::*;
-use crate::config::{OptimizerStart, ScheduleStart, StartSettings, TrainConfig};
+use crate::config::{OptimizerStart, QueueSettings, ScheduleStart, StartSettings, TrainConfig, WarmUp};
 
 fn config() -> TrainConfig {
     let text = r#"
@@ -267,6 +267,36 @@ fn a_run_explains_itself() {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(fs::read_to_string(folder.path().join("curves.svg")).unwrap().contains("gradient_norm"));
+}
+
+#[test]
+fn what_queues_lacked_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = QueueSettings {
+        per_class: 3,
+        global: 4,
+        push_per_step: 8,
+        loader_batch: 8,
+        warm_up: WarmUp::None,
+        ..QueueSettings::default()
+    };
+    let config = TrainConfig { queue: Some(queue), steps: 3, ..config() };
+    run(&config, folder.path(), 0).unwrap();
+    let metrics = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    // Queues of three never hold the four positives of a class, so two groups of each step repeat an image.
+    let (underflows, repeated) = (last["feed"]["underflows"].as_u64().unwrap(), last["feed"]["repeated"].as_u64());
+    assert!(underflows >= 6 && repeated.unwrap() >= underflows, "{last}");
+    assert!(last["data_wait_seconds"].as_f64().is_some_and(|wait| wait >= 0.0), "{last}");
+    let page = fs::read_to_string(folder.path().join("RUN.md")).unwrap();
+    for part in [format!("`feed.underflows` | {underflows} "), "`data_wait_seconds` | ".to_owned()] {
+        assert!(page.contains(&part), "{part}: {page}");
+    }
+
+    let strict = QueueSettings { strict: true, per_class: 4, ..queue };
+    let config = TrainConfig { queue: Some(strict), ..config };
+    let message = run(&config, &folder.path().join("strict"), 0).unwrap_err().to_string();
+    assert!(message.contains("without repetition (queue.strict)"), "{message}");
 }
 
 #[test]

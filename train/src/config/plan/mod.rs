@@ -63,6 +63,7 @@ impl Plan {
     }
 
     fn new(settings: &dyn RunSettings, parameters: usize, data_images: Option<usize>) -> Self {
+        let start = settings.start().map(|start| &start.model).filter(|model| !model.exists());
         Self {
             name: settings.name().to_owned(),
             kind: settings.kind(),
@@ -73,7 +74,7 @@ impl Plan {
             flops: Vec::new(),
             memory: Vec::new(),
             notes: Vec::new(),
-            missing: Vec::new(),
+            missing: start.iter().map(|model| format!("start: {}", model.display())).collect(),
         }
     }
 
@@ -104,6 +105,9 @@ impl Plan {
         let activations = cost::generator_activations(network) as f64;
         plan.memory.push(("generator's activations", BYTES * work.at_once * activations));
         plan.add_features(config, &work)?;
+        if let Some(folder) = &config.sampling.decoder {
+            plan.need("decoder of samples", folder);
+        }
         if let Some(queue) = config.queue {
             let images = queue.per_class * network.classes + queue.global;
             plan.memory.push(("queues", BYTES * (images * network.image.len()) as f64));
@@ -184,6 +188,10 @@ impl Plan {
         };
         let activations = cost::encoder_activations(network) + cost::decoder_activations(network);
         plan.memory.push(("activations", BYTES * together * activations as f64));
+        if let Some(folder) = &config.autoencoder {
+            plan.need("autoencoder", folder);
+            plan.notes.push("the autoencoder before the network is not counted".to_owned());
+        }
         let (rows, columns) = network.grid();
         plan.notes.push(format!(
             "{rows}x{columns} positions, {:.0} % hidden; classes in the last {} steps",
@@ -345,6 +353,9 @@ mod tests {
             let plan = Plan::of(&ExperimentConfig::parse(&text, "test", &[]).unwrap(), None).unwrap();
             assert!((plan.total_flops() / 1e15 - expected).abs() < 0.005 * expected, "{}", plan.total_flops());
             assert_eq!(plan.epochs(), None);
+            let others = ["autoencoder=absent/vae", "start.model=absent/run"].map(|change| change.parse().unwrap());
+            let plan = Plan::of(&ExperimentConfig::parse(&text, "test", &others).unwrap(), None).unwrap();
+            assert_eq!(plan.missing, ["start: absent/run", "autoencoder: absent/vae"]);
         }
     }
 }

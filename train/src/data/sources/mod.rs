@@ -5,6 +5,7 @@ mod folder;
 mod parquet;
 mod shard;
 mod shards;
+mod subset;
 mod tar;
 
 use std::fmt::Debug;
@@ -21,6 +22,7 @@ pub use self::folder::ClassFolders;
 pub use self::parquet::ParquetFiles;
 pub(super) use self::shard::{LABELS, MIRRORED, ROWS};
 pub use self::shards::{MANIFEST, PLAN, ShardEntry, ShardManifest, TensorShards};
+pub use self::subset::Subset;
 pub use self::tar::TarFiles;
 use super::{DataError, Dataset, Picture, Result};
 
