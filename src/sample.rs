@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use drifting_models::weights::write_bytes;
 use drifting_serve::Model;
 use drifting_serve::engine::{self, EngineChoice, EngineSettings};
@@ -154,14 +154,13 @@ impl Source {
         match self {
             Self::Weights(_, generator) => {
                 let (numbers, shape) = pictures(&generator.run(inputs)?, shape, decoder)?;
-                engine::check_finite(&numbers)?;
+                ensure!(
+                    numbers.iter().all(|value| value.is_finite()),
+                    "the generator's image holds NaN or infinite numbers"
+                );
                 Ok((numbers, shape))
             }
-            Self::Exported(manifest, engine) => {
-                let numbers = engine.run(inputs)?;
-                engine::check_finite(&numbers)?;
-                Ok((numbers, manifest.image()?))
-            }
+            Self::Exported(manifest, engine) => Ok((engine::run(engine.as_mut(), inputs)?, manifest.image()?)),
         }
     }
 }

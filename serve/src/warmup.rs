@@ -42,9 +42,7 @@ fn run(engine: &mut dyn Engine, manifest: &Manifest, indices: &[u64]) -> Result<
         };
         inputs.push_seeded(&manifest.generator, 0, index, class, alpha);
     }
-    let images = engine.run(&inputs)?;
-    engine::check_finite(&images)?;
-    Ok(images)
+    engine::run(engine, &inputs)
 }
 
 fn same_bits(together: &[f32], alone: &[Vec<f32>; 2]) -> bool {

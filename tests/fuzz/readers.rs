@@ -140,7 +140,8 @@ impl Reader {
             Kind::Autoencoder => {
                 fs::write(path("diffusion_pytorch_model.safetensors"), file).unwrap();
                 fs::write(path("config.json"), beside).unwrap();
-                autoencoder::open(self.folder.path(), &Device::Cpu).is_ok()
+                let decoder = autoencoder::Decoder::open(self.folder.path()).is_ok();
+                autoencoder::open(self.folder.path(), &Device::Cpu).is_ok() && decoder
             }
         }
     }

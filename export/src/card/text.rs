@@ -1,6 +1,6 @@
 //! The words of a model card.
 
-use drifting_spec::{GeneratorConfig, ImageShape, Manifest, names};
+use drifting_spec::{GeneratorConfig, ImageShape, Manifest, ManifestError, names};
 
 use super::SAMPLES_FILE;
 use super::samples::{SEED, Sheet};
@@ -14,7 +14,7 @@ const NAMED: usize = 40;
 /// # Errors
 /// A decoder that does not read the generator's latents.
 pub(super) fn card(file: &str, manifest: &Manifest, report: &Report, sheet: Option<&Sheet>) -> Result<String> {
-    let image = manifest.image()?;
+    let image = manifest.image().map_err(ManifestError::from)?;
     let sections = [
         head(manifest, image),
         sheet.map(|sheet| pictures(manifest, sheet)).unwrap_or_default(),

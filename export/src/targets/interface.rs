@@ -1,6 +1,6 @@
 //! The inputs and the output of an exported model, as other servers must be told them.
 
-use drifting_spec::{Manifest, names};
+use drifting_spec::{Manifest, ManifestError, names};
 
 use crate::Result;
 
@@ -30,7 +30,7 @@ pub(super) fn inputs(manifest: &Manifest) -> Vec<Port> {
 /// # Errors
 /// A decoder that does not read the generator's latents.
 pub(super) fn output(manifest: &Manifest) -> Result<Port> {
-    let image = manifest.image()?;
+    let image = manifest.image().map_err(ManifestError::from)?;
     let kind = if manifest.pixels.is_float() { FLOAT } else { BYTE };
     Ok(Port { name: names::IMAGE, kind, dims: vec![image.channels, image.height, image.width] })
 }

@@ -54,7 +54,7 @@ pub fn verify_network(bytes: &[u8], network: Network<'_>, runners: &mut [Box<dyn
         Pixels::Float => expected.iter().map(|map| OutputRange::of(map).largest().max(1.0)).collect(),
         Pixels::Uint8 => vec![1.0; expected.len()],
     };
-    let expected = by_rows(expected, ROWS, &sizes);
+    let expected = by_rows(&expected, ROWS, &sizes);
     let output = OutputRange::of(&expected);
     let tolerance = tolerance(pixels, output);
     if !output.is_finite() {
@@ -67,7 +67,7 @@ pub fn verify_network(bytes: &[u8], network: Network<'_>, runners: &mut [Box<dyn
         let run = |rows: Range<usize>| {
             let dims = [rows.len(), shape.channels, shape.height, shape.width];
             let found = runner.run(&dims, part(&input, ROWS, rows.clone()), &names);
-            found.map(|maps| by_rows(maps, rows.len(), &sizes)).map_err(|error| error.to_string())
+            found.map(|maps| by_rows(&maps, rows.len(), &sizes)).map_err(|error| error.to_string())
         };
         let report = compare(name, ROWS, &expected, run);
         failures.extend(report.failures(tolerance));
@@ -123,7 +123,7 @@ fn tensor(shape: ImageShape, rows: usize, values: &[f32]) -> candle_core::Result
 }
 
 /// All outputs of the first row, then of the second, ..., each output divided by its size.
-fn by_rows(maps: Vec<Vec<f32>>, rows: usize, sizes: &[f32]) -> Vec<f32> {
+fn by_rows(maps: &[Vec<f32>], rows: usize, sizes: &[f32]) -> Vec<f32> {
     let mut values = Vec::with_capacity(maps.iter().map(Vec::len).sum());
     for row in 0..rows {
         for (map, size) in maps.iter().zip(sizes) {

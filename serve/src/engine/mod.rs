@@ -3,6 +3,7 @@
 //! The rest of the crate knows [`Engine`] only; each runtime stays behind the one file that names it.
 
 mod cache;
+mod guard;
 mod interface;
 mod missing;
 mod network;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::model::Model;
 use crate::runtime::{self, RuntimeSettings};
 
+pub use guard::run;
 pub(crate) use missing::{missing_library, remedy};
 pub use network::{Network, open_network};
 pub(crate) use onnxruntime::open_library;
@@ -169,14 +171,6 @@ pub enum EngineError {
     },
 }
 
-/// Refuses images with numbers that are not finite, which would pass for black pixels.
-///
-/// # Errors
-/// [`EngineError::NotFinite`].
-pub fn check_finite(images: &[f32]) -> Result<(), EngineError> {
-    if images.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(EngineError::NotFinite) }
-}
-
 /// How an engine is chosen and set up.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -221,6 +215,10 @@ impl EngineSettings {
 /// The chosen engine or its execution provider is not there (what was asked for by name is never replaced), contradicting
 /// settings, or a model that the engine refuses.
 pub fn open(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
+    guard::load(|| load(model, settings, notify))
+}
+
+fn load(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
     if settings.choice == EngineChoice::TensorRt {
         settings.provider.check_tensorrt().map_err(EngineError::Settings)?;
         return tensorrt::open(model, settings, notify);

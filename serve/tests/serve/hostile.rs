@@ -14,7 +14,12 @@ use crate::fixture::{FLOAT, INT64, Parts, field, int, model, model_with, node, t
 /// What becomes of a file in the server: the first error on the way to its first images.
 fn served(path: &Path, choice: EngineChoice) -> Result<(), String> {
     let model = Model::open(path).map_err(|error| error.to_string())?;
-    let settings = EngineSettings { choice, threads: 1.try_into().ok(), runtime: RuntimeSettings::from_env() };
+    let settings = EngineSettings {
+        choice,
+        threads: 1.try_into().ok(),
+        runtime: RuntimeSettings::from_env(),
+        ..Default::default()
+    };
     let engine = engine::open(&model, &settings, &|_| {}).map_err(|error| error.to_string())?;
     Service::start(&model, engine, Limits::default()).map(drop).map_err(|error| error.to_string())
 }

@@ -52,10 +52,11 @@ impl ModelFile {
     /// The network with these weights.
     ///
     /// # Errors
-    /// Weights that do not match the architecture exactly.
+    /// Weights that do not match the architecture exactly; names the file.
     pub fn generator(&self) -> Result<Generator, RunError> {
         let source = Source::Tensors(self.tensors.clone());
-        Ok(Generator::new(self.manifest.generator.clone(), source, &Device::Cpu)?)
+        let generator = Generator::new(self.manifest.generator.clone(), source, &Device::Cpu);
+        generator.map_err(|error| RunError::file(&self.path, error.to_string()))
     }
 }
 

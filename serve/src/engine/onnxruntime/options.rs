@@ -72,6 +72,7 @@ pub(super) fn prefixed(options: Options, provider: &str) -> Options {
     options.into_iter().map(|(key, value)| (format!("{provider}.{key}"), value)).collect()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "numbers and texts alike, most of them made for this call")]
 fn entry(key: &str, value: impl ToString) -> (String, String) {
     (key.to_owned(), value.to_string())
 }

@@ -34,6 +34,7 @@ pub struct Plan {
 
 impl Plan {
     /// A plan with its card.
+    #[cfg_attr(not(feature = "tensorrt"), allow(dead_code, reason = "only TensorRT itself makes plans"))]
     pub(super) fn new(bytes: Vec<u8>, model_sha256: &str, tensorrt: &str, batches: &[usize]) -> Self {
         let card = PlanCard {
             model_sha256: model_sha256.to_owned(),
