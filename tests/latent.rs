@@ -1,5 +1,7 @@
 //! A generator of latents and its decoder: one file that is served, or two; and an encoder as a file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 //! `portable` unless named. Beside `NAME.PROFILE.onnx` lie `NAME.PROFILE.reference.safetensors`, five inputs and candle's
 //! images of them, and, for a published size, `NAME.weights.safetensors`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a tool for checks and benchmarks")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a tool for checks and benchmarks")]
 
 #[path = "../tests/export/settings.rs"]
 mod settings;

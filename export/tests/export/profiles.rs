@@ -175,7 +175,7 @@ fn the_file_is_the_same_whether_it_is_made_in_memory_or_on_disk() {
     let (generator, manifest) = (generator(tiny()), manifest(tiny()));
     for profile in PROFILES {
         let files = write_model(&path, &manifest, &generator.params().tensors(), &with(profile)).unwrap();
-        assert_eq!(files, [path.clone()]);
+        assert_eq!(files, std::slice::from_ref(&path));
         let bytes = model(&manifest, &generator.params().tensors(), &with(profile)).unwrap();
         assert!(fs::read(&path).unwrap() == bytes, "{profile}");
     }
