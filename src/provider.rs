@@ -26,7 +26,7 @@ pub(crate) struct ProviderArgs {
     #[arg(long)]
     cuda_graphs: bool,
 
-    /// Any option of the provider by ONNX Runtime's own key; replaces ours [repeatable]
+    /// Any option of the provider by ONNX Runtime's own key; replaces ours; can be given several times
     #[arg(long = "provider-option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
 }
