@@ -238,8 +238,9 @@ mod tests {
     fn a_difference_is_named_with_its_batch_and_size() {
         let report = compare(|image, batch| image[0] += if batch == 2 { 0.5 } else { 0.0 });
         let failures = report.failures(gate(1e-4));
-        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert_eq!(failures.len(), 2, "{failures:?}");
         assert!(failures[0].starts_with("echo: batch of 2: largest difference from candle 5"), "{failures:?}");
+        assert!(failures[1].starts_with("echo: an image alone and in a batch differ by 5"), "{failures:?}");
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl ModelFile {
     /// As [`ModelFile::generator`].
     pub fn into_generator(self) -> Result<(Generator, Manifest), RunError> {
         let source = Source::Tensors(self.tensors);
-        Ok((Generator::inference(self.manifest.generator.clone(), source, &Device::Cpu)?, self.manifest))
+        let generator = Generator::inference(self.manifest.generator.clone(), source, &Device::Cpu);
+        Ok((generator.map_err(|error| RunError::file(&self.path, error.to_string()))?, self.manifest))
     }
 }
 
