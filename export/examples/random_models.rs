@@ -5,7 +5,8 @@
 //!
 //! `tiny` stands for the generators of the tests, one for each setting; the others are the published sizes. The profile is
 //! `portable` unless named. Beside `NAME.PROFILE.onnx` lie `NAME.PROFILE.reference.safetensors`, five inputs and candle's
-//! images of them, and, for a published size, `NAME.weights.safetensors`.
+//! images of them, and, for a published size, `NAME.weights.safetensors`, which
+//! `drifting export` reads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a tool for checks and benchmarks")]
 
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
     let generator = random(GeneratorConfig::published(name).expect("the name of a published size"));
     write(&folder, name, &generator, profile);
     let path = folder.join(format!("{name}.weights.safetensors"));
-    weights::write(&path, &generator.params().tensors(), &BTreeMap::new()).unwrap();
+    let manifest = settings::manifest(generator.config().clone()).to_json().unwrap();
+    let header = BTreeMap::from([("manifest".to_owned(), manifest)]);
+    weights::write(&path, &generator.params().tensors(), &header).unwrap();
     ExitCode::SUCCESS
 }
 
