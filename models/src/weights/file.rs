@@ -154,9 +154,7 @@ impl Hashed {
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let problem = |problem: String| Error::File { path: path.to_owned(), problem };
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(problem("is no regular file".to_owned()));
-    }
+    regular(path)?;
     let mut file = File::open(path).map_err(io)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;
