@@ -7,6 +7,8 @@ use drifting_serve::Model;
 use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings, Network};
 use drifting_spec::Inputs;
 
+use crate::memory;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An engine of the server that verifies an export.
@@ -30,6 +32,7 @@ pub(crate) fn verifiers(settings: &EngineSettings) -> Vec<Open<'_>> {
     let open = |settings: EngineSettings| -> Open<'_> {
         Box::new(move |path: &Path| {
             let model = Model::open(path)?;
+            memory::release();
             let engine = engine::open(&model, &settings, &|message| eprintln!("{message}"))?;
             Ok(Box::new(EngineRunner { name: engine.info().to_string(), engine }) as Box<dyn Runner>)
         })
@@ -68,6 +71,7 @@ impl NetworkRunner for Judge {
 pub(crate) fn network_verifiers(settings: &EngineSettings) -> Vec<OpenNetwork<'_>> {
     let open = |settings: EngineSettings| -> OpenNetwork<'_> {
         Box::new(move |path: &Path| {
+            memory::release();
             let network = engine::open_network(path, &settings, &|message| eprintln!("{message}"))?;
             Ok(Box::new(Judge { name: network.info().to_string(), network }) as Box<dyn NetworkRunner>)
         })

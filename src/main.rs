@@ -13,6 +13,7 @@ mod eval;
 mod export;
 mod import;
 mod judge;
+mod memory;
 mod models;
 mod progress;
 mod provider;
@@ -26,9 +27,6 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Image generators that need one forward pass, trained by drifting: train, export to ONNX, serve over HTTP.
 #[derive(Debug, Parser)]

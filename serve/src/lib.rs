@@ -20,6 +20,6 @@ mod worker;
 
 pub use api::router;
 pub use doctor::{KitReport, LibraryReport, Report, doctor};
-pub use model::{Model, ModelError, ModelProblem, OnnxError};
+pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, Service, ServiceError};

@@ -149,13 +149,14 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Source;
     use crate::testing::{Gate, manifest};
 
     fn start(channels: usize, limits: Limits) -> Result<Vec<usize>, String> {
         let mut manifest = manifest();
         manifest.generator.image.channels = channels;
-        let (bytes, sha256) = (Vec::new(), String::new());
-        let model = Model { manifest, bytes, path: None, size: 0, sha256, profile: None };
+        let (source, sha256) = (Source::Bytes(Vec::new()), String::new());
+        let model = Model { manifest, source, size: 0, sha256, profile: None };
         let started = Service::start(&model, Box::new(Gate::opened().engine()), limits);
         started.map(|(service, _)| service.batch_sizes.clone()).map_err(|error| error.to_string())
     }

@@ -155,6 +155,9 @@ pub enum EngineError {
         /// What it reports.
         problem: String,
     },
+    /// The file is no longer the one that was checked and hashed.
+    #[error("the model's file changed while it was loaded; load it again")]
+    Changed,
     /// The graph's inputs or output are not those of its manifest.
     #[error("the model's graph does not fit its manifest: {0}; export it again")]
     Interface(String),
@@ -215,7 +218,8 @@ impl EngineSettings {
 /// The chosen engine or its execution provider is not there (what was asked for by name is never replaced), contradicting
 /// settings, or a model that the engine refuses.
 pub fn open(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
-    guard::load(|| load(model, settings, notify))
+    let engine = guard::load(|| load(model, settings, notify))?;
+    if model.source.is_unchanged() { Ok(engine) } else { Err(EngineError::Changed) }
 }
 
 fn load(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {

@@ -9,7 +9,7 @@ use rten::{DataType, Dimension, Model as Graph, NodeId, RunOptions, ThreadPool, 
 use super::interface::{Output, check_inputs, check_interface, interface, numbers};
 use super::network::Network;
 use super::{Engine, EngineError, EngineInfo};
-use crate::model::Model;
+use crate::model::{Model, Source};
 
 /// Version of rten that is compiled in.
 pub const VERSION: &str = "0.27.0";
@@ -34,9 +34,9 @@ impl Rten {
     /// rten refuses the graph, or it does not fit the manifest.
     pub(super) fn load(model: &Model, threads: usize, fallback: Option<String>) -> Result<Self, EngineError> {
         let refused = |problem: String| EngineError::Load { engine: NAME, problem };
-        let graph = match &model.path {
-            Some(path) => Graph::load_file(path),
-            None => Graph::load(model.bytes.clone()),
+        let graph = match &model.source {
+            Source::File { path, .. } => Graph::load_file(path),
+            Source::Bytes(bytes) => Graph::load(bytes.clone()),
         }
         .map_err(|error| refused(error.to_string()))?;
         let config = model.manifest.generator.clone();

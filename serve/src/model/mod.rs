@@ -2,6 +2,7 @@
 
 mod inspect;
 mod metadata;
+mod source;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -13,20 +14,22 @@ use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY};
 use sha2::{Digest, Sha256};
 
 use inspect::External;
+pub use source::Source;
 pub use wire::OnnxError;
+
+/// The largest file that is kept in memory for an engine, in bytes; an engine opens a larger one itself.
+const LARGEST_IN_MEMORY: usize = 64 << 20;
 
 /// An exported generator that was read from disk, not yet loaded into an engine.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// What the file says about itself.
     pub manifest: Manifest,
-    /// The ONNX file.
-    pub bytes: Vec<u8>,
-    /// Where the file lies, if its weights lie in a file beside it: then an engine must open it there.
-    pub path: Option<PathBuf>,
+    /// Where an engine finds the ONNX file.
+    pub source: Source,
     /// Bytes of the file and of that with its weights.
     pub size: u64,
-    /// SHA-256 of `bytes`, and of the file with its weights behind them, in hexadecimal.
+    /// SHA-256 of the file, and of the file with its weights behind them, in hexadecimal.
     pub sha256: String,
     /// For which engines the graph is spelled, and in which numbers; absent from files of older versions.
     pub profile: Option<String>,
@@ -78,7 +81,10 @@ impl Model {
     /// Names the file and what to do: it cannot be read, is cut short, is not ONNX, carries no usable manifest, holds tensors
     /// that claim more than is there, or parts of it lie anywhere but in a file beside it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let read = || Self::checked(read(path)?, Some(path));
+        let read = || {
+            let file = Source::file(path)?;
+            Self::checked(read(path)?, Some((path, file)), LARGEST_IN_MEMORY)
+        };
         read().map_err(|problem| ModelError { path: path.to_owned(), problem })
     }
 
@@ -87,13 +93,13 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], without the file's name.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelProblem> {
-        Self::checked(bytes, None)
+        Self::checked(bytes, None, usize::MAX)
     }
 
-    fn checked(bytes: Vec<u8>, path: Option<&Path>) -> Result<Self, ModelProblem> {
+    fn checked(bytes: Vec<u8>, file: Option<(&Path, Source)>, largest: usize) -> Result<Self, ModelProblem> {
         let json = metadata::entry(&bytes, MANIFEST_KEY)?.ok_or(ModelProblem::NoManifest)?;
         let manifest = Manifest::parse(&json)?;
-        let folder = path.map(|path| path.parent().unwrap_or(Path::new(".")));
+        let folder = file.as_ref().map(|(path, _)| path.parent().unwrap_or(Path::new(".")));
         let mut others = BTreeSet::new();
         for external in inspect::inspect(&bytes)? {
             let External { tensor, location, .. } = &external;
@@ -107,8 +113,11 @@ impl Model {
             size += add(&mut hash, &folder.unwrap_or(Path::new(".")).join(other))?;
         }
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = path.filter(|_| !others.is_empty()).map(Path::to_owned);
-        Ok(Self { manifest, bytes, path, size, sha256, profile })
+        let source = match file {
+            Some((_, file)) if bytes.len() > largest || !others.is_empty() => file,
+            _ => Source::Bytes(bytes),
+        };
+        Ok(Self { manifest, source, size, sha256, profile })
     }
 }
 
@@ -174,6 +183,31 @@ mod tests {
         assert!(message("image.onnx", Some(b"\x89PNG\r\n")).contains("drifting export"));
         assert!(message("foreign.onnx", Some(&[0x3a, 1, 0])).contains("drifting export"));
         assert!(message("short.onnx", Some(&[0x3a, 9, 0])).contains("cut short"));
+    }
+
+    #[test]
+    fn a_large_file_is_left_to_the_engine() {
+        let json = serde_json::to_string(&crate::testing::manifest()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"as it was").unwrap();
+        let entry = |key: &str, value: &str| {
+            let field = |tag: u8, text: &str| {
+                [&[tag, text.len() as u8 | 0x80, (text.len() >> 7) as u8], text.as_bytes()].concat()
+            };
+            let pair = [field(0x0a, key), field(0x12, value)].concat();
+            [&[0x72, pair.len() as u8 | 0x80, (pair.len() >> 7) as u8][..], &pair].concat()
+        };
+        let bytes = [&[0x3a, 0][..], &entry(MANIFEST_KEY, &json)].concat();
+        let source = |largest| {
+            let seen = Source::file(file.path()).unwrap();
+            Model::checked(bytes.clone(), Some((file.path(), seen)), largest).unwrap().source
+        };
+        assert!(matches!(source(bytes.len()), Source::Bytes(found) if found == bytes));
+        let large = source(bytes.len() - 1);
+        assert!(matches!(&large, Source::File { path, .. } if path == file.path()));
+        assert!(large.is_unchanged());
+        fs::write(file.path(), b"another model").unwrap();
+        assert!(!large.is_unchanged());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use drifting_serve::engine::{self, Engine, EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Model, doctor};
+use drifting_serve::{Model, Source, doctor};
 use drifting_spec::Inputs;
 
 use crate::fixture;
@@ -75,6 +75,6 @@ fn a_model_that_contradicts_its_manifest_is_refused() {
     let settings = EngineSettings { choice: EngineChoice::Rten, ..EngineSettings::default() };
     let error = engine::open(&model, &settings, &|_| {}).err().unwrap().to_string();
     assert!(error.contains("\"style\"") && error.contains("manifest"), "{error}");
-    model.bytes.truncate(200);
+    model.source = Source::Bytes(fixture::model()[..200].to_vec());
     assert!(engine::open(&model, &settings, &|_| {}).err().unwrap().to_string().contains("rten cannot load"));
 }

@@ -1,8 +1,8 @@
 //! TensorRT's parser and builder, which need no GPU. Skipped where the kit is not installed.
 
-use drifting_serve::Model;
 use drifting_serve::engine::{self, EngineChoice, EngineSettings, Plan};
 use drifting_serve::runtime::{self, Kit, RuntimeSettings};
+use drifting_serve::{Model, Source};
 
 use crate::fixture;
 
@@ -34,8 +34,10 @@ fn a_plan_is_built_without_a_gpu_and_fits_its_model() {
 fn what_tensorrt_refuses_is_told_in_its_words() {
     let Some(settings) = settings() else { return };
     let mut model = Model::from_bytes(fixture::model()).unwrap();
-    let at = model.bytes.windows(4).position(|bytes| bytes == b"Tanh").unwrap();
-    model.bytes[at..at + 4].copy_from_slice(b"Tonh");
+    let mut bytes = fixture::model();
+    let at = bytes.windows(4).position(|bytes| bytes == b"Tanh").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"Tonh");
+    model.source = Source::Bytes(bytes);
     let error = engine::build_plan(&model, &[1], &settings).err().unwrap().to_string();
     assert!(error.contains("tensorrt cannot load the model") && error.contains("Tonh"), "{error}");
     let mut model = Model::from_bytes(fixture::model()).unwrap();

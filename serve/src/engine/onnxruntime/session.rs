@@ -19,7 +19,7 @@ use crate::engine::missing::{missing_library, remedy};
 use crate::engine::profile::{Profile, batch_sizes};
 use crate::engine::provider::{Provider, ProviderSettings};
 use crate::engine::{EngineError, EngineSettings};
-use crate::model::Model;
+use crate::model::{Model, Source};
 use crate::runtime::{self, Kit, LIBRARY_VARIABLE};
 
 /// The plug-in that was registered with this process's environment.
@@ -31,9 +31,9 @@ pub(super) fn open(loaded: &Loaded, model: &Model, settings: &EngineSettings) ->
     let builder = Session::builder(&loaded.environment).map_err(refused)?;
     let builder = general(builder, settings.thread_count()).map_err(refused)?;
     let mut builder = with_provider(builder, loaded, model, settings)?;
-    let session = match &model.path {
-        Some(path) => builder.commit_from_file(path),
-        None => builder.commit_from_memory(&model.bytes),
+    let session = match &model.source {
+        Source::File { path, .. } => builder.commit_from_file(path),
+        Source::Bytes(bytes) => builder.commit_from_memory(bytes),
     };
     session.map_err(|error| match settings.provider.provider {
         // Some libraries are opened only when the session is made.

@@ -1,5 +1,7 @@
 //! From an ONNX graph to a plan, without a GPU.
 
+use std::path::Path;
+
 use drifting_spec::GeneratorConfig;
 use trtx::builder::BuilderConfig;
 use trtx::trtx_sys::Dims64;
@@ -9,7 +11,10 @@ use super::NAME;
 use super::library::{logger, reason};
 use crate::engine::EngineError;
 use crate::engine::interface::{check_interface, interface};
-use crate::model::Model;
+use crate::model::{Model, Source};
+
+/// `ILogger::Severity::kWARNING`.
+const PARSER_LOG_LEVEL: i32 = 2;
 
 /// Builds a plan of `model` with one optimisation profile for each of `batches`, whose smallest, usual and largest shape
 /// are the same: nothing is left to be guessed at run time.
@@ -22,7 +27,11 @@ pub(super) fn build(model: &Model, batches: &[usize]) -> Result<Vec<u8>, EngineE
     let mut builder = Builder::new(logger).map_err(failed)?;
     let network = builder.create_network(0).map_err(failed)?;
     let mut parser = OnnxParser::new(network, logger).map_err(failed)?;
-    parser.parse(&model.bytes).map_err(failed)?;
+    match &model.source {
+        Source::Bytes(bytes) => parser.parse(bytes),
+        Source::File { path, .. } => parser.parse_from_file(utf8(path)?, PARSER_LOG_LEVEL),
+    }
+    .map_err(failed)?;
     let mut config = builder.create_config().map_err(failed)?;
     let generator = &model.manifest.generator;
     for &batch in batches {
@@ -32,6 +41,13 @@ pub(super) fn build(model: &Model, batches: &[usize]) -> Result<Vec<u8>, EngineE
     check(network, generator)?;
     let plan = builder.build_serialized_network(network, &mut config).map_err(failed)?;
     Ok(plan.to_vec())
+}
+
+/// A path as TensorRT takes it.
+fn utf8(path: &Path) -> Result<&str, EngineError> {
+    path.to_str().ok_or_else(|| {
+        EngineError::Settings(format!("TensorRT opens no file whose name is not UTF-8: {}", path.display()))
+    })
 }
 
 /// Compares the parsed network with the manifest.
