@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use drifting_export::{
@@ -15,8 +16,9 @@ use drifting_serve::engine::{self, EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_spec::{Manifest, Pixels};
 use drifting_train::run::ModelFile;
+use indicatif::DecimalBytes;
 
-use crate::{engines, models, target};
+use crate::{engines, memory, models, target};
 
 /// Write a generator as an ONNX file and verify it.
 ///
@@ -111,6 +113,14 @@ impl GraphArgs {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
+    make(args)?;
+    let memory = memory::peak().map_or_else(String::new, |peak| format!(", peak memory {}", DecimalBytes(peak)));
+    eprintln!("  {:.1} s{memory}", start.elapsed().as_secs_f64());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make(args: &Args) -> Result<()> {
     let settings = args.graph.settings();
     settings.validate()?;
     if let Some(warning) = settings.warning() {
@@ -128,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             PartKind::Decoder => Part::decoder(&args.model, args.network.size.0, args.network.pixels)?,
         };
         print(&args.out, &write_part(&part, &args.out, &settings, args.engine)?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let plan = args.target.plan_batches(settings);
     if plan.is_some() && !engine::TENSORRT_BUILT_IN {
@@ -162,7 +172,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     plan.map(|batches| write_plan(&out, &batches)).transpose()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// What is behind a generator in its file.

@@ -14,3 +14,22 @@ pub(crate) fn release() {
         libmimalloc_sys::mi_collect(true);
     }
 }
+
+/// The most memory that this process has had at once, in bytes; known on Linux.
+pub(crate) fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_holds_what_is_used() {
+        let block = vec![1u8; 300 << 20];
+        let peak = peak().unwrap();
+        assert!((block.len() as u64..1 << 40).contains(&peak), "{peak}");
+    }
+}

@@ -85,9 +85,13 @@ fn generator(latent: ImageShape) -> Generator {
     settings::generator(drifting_spec::GeneratorConfig { image: latent, patch: 1, ..settings::tiny() })
 }
 
-pub(crate) fn network_bytes(network: Network<'_>) -> Vec<u8> {
+fn network_bytes(network: Network<'_>) -> Vec<u8> {
+    network_bytes_with(network, &ExportSettings::default())
+}
+
+pub(crate) fn network_bytes_with(network: Network<'_>, settings: &ExportSettings) -> Vec<u8> {
     let manifest = NetworkManifest::new("tiny".into(), network.config(), Provenance::default());
-    network_model(&manifest, &network.tensors(), &ExportSettings::default()).unwrap()
+    network_model(&manifest, &network.tensors(), settings).unwrap()
 }
 
 /// Latent models and one of pixels, with the name of their test.

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use drifting_export::{ExportSettings, Network, model};
+use drifting_export::{ExportSettings, Network, Profile, model};
 use drifting_models::nn::Source;
 use drifting_models::{Generator, weights};
 use drifting_spec::{GeneratorConfig, Pixels};
 
-use crate::networks::{decoders, encoders, image_models, network_bytes};
+use crate::networks::{decoders, encoders, image_models, network_bytes_with};
 use crate::python::{command, offline};
 use crate::settings::{file_name, generator, manifest, settings, tiny};
 
@@ -26,9 +26,14 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn bytes(generator: &Generator) -> Vec<u8> {
+/// The profiles that are made for TensorRT.
+fn profiles() -> [ExportSettings; 2] {
+    [Profile::Portable, Profile::Fp16].map(|profile| ExportSettings { profile, ..ExportSettings::default() })
+}
+
+fn bytes(generator: &Generator, settings: &ExportSettings) -> Vec<u8> {
     let manifest = manifest(generator.config().clone());
-    model(&manifest, &generator.params().tensors(), &ExportSettings::default()).unwrap()
+    model(&manifest, &generator.params().tensors(), settings).unwrap()
 }
 
 /// What the script says about the files, and whether all of them were accepted.
@@ -45,22 +50,32 @@ fn tensorrt_builds_an_engine_of_every_network_and_setting() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut files: Vec<_> =
-        settings().into_iter().map(|(name, config)| write(folder.path(), name, &bytes(&generator(config)))).collect();
-    image_models(&mut |name, network, manifest| {
-        let bytes = model(&manifest, &network.tensors(), &ExportSettings::default()).unwrap();
-        files.push(write(folder.path(), &name, &bytes));
-    });
-    for (name, decoder, latent) in decoders() {
-        let network = Network::Decoder { decoder: &decoder, latent, pixels: Pixels::Float };
-        files.push(write(folder.path(), name, &network_bytes(network)));
-    }
-    for (name, mae) in encoders() {
-        files.push(write(folder.path(), name, &network_bytes(Network::Encoder(&mae))));
+    let mut files = Vec::new();
+    for export in profiles() {
+        let mut add = |name: &str, bytes: &[u8]| {
+            files.push(write(folder.path(), &format!("{name} {}", export.profile), bytes));
+        };
+        for (name, config) in settings() {
+            add(name, &bytes(&generator(config), &export));
+        }
+        image_models(&mut |name, network, manifest| {
+            add(&name, &model(&manifest, &network.tensors(), &export).unwrap());
+        });
+        for (name, decoder, latent) in decoders() {
+            let network = Network::Decoder { decoder: &decoder, latent, pixels: Pixels::Float };
+            add(name, &network_bytes_with(network, &export));
+        }
+        for (name, mae) in encoders() {
+            add(name, &network_bytes_with(Network::Encoder(&mae), &export));
+        }
     }
     let (said, accepted) = check(&files);
     assert!(accepted, "{said}");
     assert_eq!(said.matches(": accepted").count(), files.len(), "{said}");
+    for (file, line) in files.iter().zip(said.lines().filter(|line| line.contains(": accepted"))) {
+        let half = file.to_string_lossy().contains("fp16");
+        assert_eq!(line.contains(" HALF"), half, "{line}");
+    }
 }
 
 #[test]
@@ -71,10 +86,11 @@ fn tensorrt_builds_an_engine_of_a_published_size() {
     let folder = tempfile::tempdir().unwrap();
     let config = GeneratorConfig::published("latent-b2").unwrap();
     let generator = Generator::new(config, Source::Seed(0), &candle_core::Device::Cpu).unwrap();
-    let file = write(folder.path(), "latent-b2", &bytes(&generator));
-    drop(generator);
-    let (said, accepted) = check(&[file]);
-    assert!(accepted, "{said}");
+    for export in profiles() {
+        let file = write(folder.path(), &format!("latent-b2 {}", export.profile), &bytes(&generator, &export));
+        let (said, accepted) = check(&[file]);
+        assert!(accepted, "{said}");
+    }
 }
 
 /// Else the tests above might accept anything.
@@ -84,7 +100,7 @@ fn tensorrt_refuses_an_unknown_operator_and_half_a_file() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let good = bytes(&generator(tiny()));
+    let good = bytes(&generator(tiny()), &ExportSettings::default());
     let mut unknown = good.clone();
     // A node's operator as protobuf has it: field 4, seven letters.
     let place = unknown.windows(9).position(|window| window == b"\x22\x07Softmax").unwrap();
