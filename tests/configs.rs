@@ -86,6 +86,18 @@ fn write_shard(folder: &Path, channels: usize) {
     std::fs::write(folder.join("shard.safetensors"), file).unwrap();
 }
 
+/// The text between quotes behind `key = `.
+fn quoted<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.split_once(&format!("{key} = \""))?.1.split_once('"').map(|(value, _)| value)
+}
+
+/// Where the shrunk encoder lies that a configuration trains, or drifts in the features of.
+fn encoder(text: &str) -> String {
+    let name = quoted(text, "{ mae").or_else(|| quoted(text, "\nname")).unwrap();
+    let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
+    format!("encoder-{}", stem.replace('_', "-"))
+}
+
 /// The settings that make a configuration small.
 fn shrunk(text: &str) -> Vec<String> {
     if text.contains("[toy]") {
@@ -101,7 +113,7 @@ fn shrunk(text: &str) -> Vec<String> {
     };
     if text.contains("[mae]") {
         set("mae", &[&format!("image={image}"), "base_channels=4", "blocks=[2,2,2,2]", "classes=3"]);
-        set("mae", &[&format!("input_patch={}", if side == 28 { 2 } else { 1 })]);
+        set("mae", &[&format!("input_patch={}", if side == 28 { number(text, "input_patch") } else { 1 })]);
         set("batch", &["images=4", "images_at_once=2"]);
         set("finetune", &["steps=1"]);
         return settings;
@@ -110,11 +122,14 @@ fn shrunk(text: &str) -> Vec<String> {
     set("generator", &["classes=3", "style_tokens=2", "registers=1"]);
     set("batch", &["classes=2", "generated=3", "positives=4", "unconditional=2"]);
     set("sampling", &["grid_classes=2", "grid_images=1", "decoder="]);
+    if text.contains("[start]") {
+        set("start", &["model=run-fashion-pixels.toml"]);
+    }
     if text.contains("[queue]") {
         set("queue", &["per_class=8", "global=8", "push_per_step=8", "loader_batch=8", "warm_up={per_class=4}"]);
     }
     if text.contains("encoder =") {
-        set("features", &[&format!("encoder={{mae='encoder-{channels}'}}"), "convnext="]);
+        set("features", &[&format!("encoder={{mae='{}'}}", encoder(text)), "convnext="]);
     }
     settings
 }
@@ -129,9 +144,8 @@ fn every_configuration_trains_two_steps_when_shrunk() {
         if !text.contains("[toy]") {
             let channels = number(text, "channels");
             write_shard(&workspace.path(&format!("data-{channels}")), channels);
-            let encoder = format!("encoder-{channels}");
-            if text.contains("[mae]") && !workspace.path(&encoder).exists() {
-                out = encoder;
+            if text.contains("[mae]") {
+                out = encoder(text);
             }
         }
         let settings = shrunk(text);

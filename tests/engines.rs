@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Workspace;
+use common::{Server, Workspace};
 
 #[test]
 fn what_is_not_there_is_an_error_that_says_what_mends_it() {
@@ -54,4 +54,34 @@ fn the_runtime_is_installed_only_where_it_may_be() {
     assert_eq!((&report["engine"], &report["kits"][0]["installed"]), (&"rten".into(), &false.into()));
     assert_eq!(report["kits"][1]["kit"], "tensorrt");
     assert_eq!(report["system"][0]["name"], "libcuda.so.1");
+}
+
+/// The largest difference of two pictures, in levels.
+fn difference(a: &[u8], b: &[u8]) -> u8 {
+    let [a, b] = [a, b].map(|picture| image::load_from_memory(picture).unwrap().into_luma8());
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.iter().zip(b.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn a_model_of_one_batch_size_gives_any_number_of_images() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "2"]);
+    workspace.succeed(&["export", "run", "--out", "any.onnx"]);
+    workspace.succeed(&["export", "run", "--out", "four.onnx", "--batch", "4"]);
+    for engine in ["onnxruntime", "rten"] {
+        let picture = |model: &str| {
+            workspace.succeed(&["sample", model, "--engine", engine, "-n", "3", "--out", "samples.png"]);
+            std::fs::read(workspace.path("samples.png")).unwrap()
+        };
+        assert!(difference(&picture("any.onnx"), &picture("four.onnx")) <= 1, "{engine}");
+    }
+    let [any, four] = ["any.onnx", "four.onnx"].map(|model| {
+        let server = Server::start(&workspace, model);
+        let (status, headers, picture) = server.request("POST", "/generate?class=3&seed=5");
+        assert_eq!(status, 200, "{headers:?}");
+        picture
+    });
+    assert!(difference(&any, &four) <= 1);
 }

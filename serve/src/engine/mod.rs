@@ -8,6 +8,7 @@ mod interface;
 mod missing;
 mod network;
 mod onnxruntime;
+mod padded;
 mod profile;
 mod provider;
 mod rten;
@@ -38,6 +39,11 @@ pub use tensorrt::{BUILT_IN as TENSORRT_BUILT_IN, Plan, PlanCard, build_plan};
 pub trait Engine: Send {
     /// Which engine this is.
     fn info(&self) -> &EngineInfo;
+
+    /// The only batch size that the graph computes; any if there is none.
+    fn fixed_batch(&self) -> Option<usize> {
+        None
+    }
 
     /// Runs one batch; returns the images as `[batch, channels, height, width]` in row-major order, black and
     /// white as [`Manifest::output_range`](drifting_spec::Manifest::output_range) says.
@@ -212,14 +218,18 @@ impl EngineSettings {
     }
 }
 
-/// Loads `model` into the engine that `settings` choose. `notify` is told before anything is fetched.
+/// Loads `model` into the engine that `settings` choose. `notify` is told before anything is fetched. A model of one batch
+/// size runs any number of images: batches are filled up.
 ///
 /// # Errors
 /// The chosen engine or its execution provider is not there (what was asked for by name is never replaced), contradicting
 /// settings, or a model that the engine refuses.
 pub fn open(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
     let engine = guard::load(|| load(model, settings, notify))?;
-    if model.source.is_unchanged() { Ok(engine) } else { Err(EngineError::Changed) }
+    if !model.source.is_unchanged() {
+        return Err(EngineError::Changed);
+    }
+    Ok(padded::Padded::wrap(engine, &model.manifest.generator))
 }
 
 fn load(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {

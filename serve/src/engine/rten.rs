@@ -22,6 +22,7 @@ pub(super) struct Rten {
     inputs: Vec<NodeId>,
     output: NodeId,
     config: GeneratorConfig,
+    batch: Option<usize>,
     image: Output,
     threads: Arc<ThreadPool>,
     info: EngineInfo,
@@ -47,7 +48,8 @@ impl Rten {
         let output = id(names::IMAGE)?;
         let info = info(threads, fallback);
         let threads = Arc::new(ThreadPool::with_num_threads(threads));
-        Ok(Self { graph, inputs, output, config, image: Output::of(&model.manifest)?, threads, info })
+        let batch = fixed_batch(&graph);
+        Ok(Self { graph, inputs, output, config, batch, image: Output::of(&model.manifest)?, threads, info })
     }
 }
 
@@ -116,9 +118,21 @@ fn declared(graph: &Graph) -> Vec<(String, Vec<Option<usize>>)> {
     graph.input_ids().iter().filter_map(input).collect()
 }
 
+/// The one batch size of the graph's inputs.
+fn fixed_batch(graph: &Graph) -> Option<usize> {
+    match graph.node_info(*graph.input_ids().first()?)?.shape()?.first()? {
+        Dimension::Fixed(size) if *size > 0 => Some(*size),
+        _ => None,
+    }
+}
+
 impl Engine for Rten {
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn fixed_batch(&self) -> Option<usize> {
+        self.batch
     }
 
     fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, EngineError> {

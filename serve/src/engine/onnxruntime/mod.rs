@@ -28,6 +28,7 @@ pub(super) struct OnnxRuntime {
     /// Batches at fixed places, where CUDA graphs are asked for.
     recorded: Option<Recorded>,
     config: GeneratorConfig,
+    batch: Option<usize>,
     output: Output,
     info: EngineInfo,
 }
@@ -54,7 +55,8 @@ impl OnnxRuntime {
             fallback: None,
         };
         let recorded = provider.cuda_graphs.then(|| Recorded::on_cuda(provider.device));
-        Ok(Self { session, recorded, config, output: Output::of(&model.manifest)?, info })
+        let batch = session.inputs().first().and_then(fixed_batch);
+        Ok(Self { session, recorded, config, batch, output: Output::of(&model.manifest)?, info })
     }
 }
 
@@ -63,6 +65,11 @@ fn declared(input: &Outlet) -> (String, Vec<Option<usize>>) {
     let shape = input.dtype().tensor_shape();
     let dimensions = shape.map(|shape| shape.iter().skip(1).map(|&size| usize::try_from(size).ok()).collect());
     (input.name().to_owned(), dimensions.unwrap_or_default())
+}
+
+/// The first dimension of an input that is not symbolic.
+fn fixed_batch(input: &Outlet) -> Option<usize> {
+    usize::try_from(*input.dtype().tensor_shape()?.first()?).ok().filter(|&size| size > 0)
 }
 
 /// The numbers or levels of an output.
@@ -76,6 +83,10 @@ fn image(value: &DynValue, pixels: Pixels) -> ort::Result<Vec<f32>> {
 impl Engine for OnnxRuntime {
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn fixed_batch(&self) -> Option<usize> {
+        self.batch
     }
 
     fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, EngineError> {
