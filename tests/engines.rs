@@ -1,5 +1,7 @@
 //! Engines and their libraries by the built command: what is asked for and not there is an error that says what mends it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 mod common;
 
 use common::{Server, Workspace};

@@ -211,6 +211,11 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
+    /// Whether no GPU is asked for.
+    fn on_the_processor(&self) -> bool {
+        self.choice != EngineChoice::TensorRt && self.provider.provider == Provider::Cpu
+    }
+
     /// Threads that compute one batch.
     #[must_use]
     pub fn thread_count(&self) -> usize {
@@ -225,6 +230,10 @@ impl EngineSettings {
 /// The chosen engine or its execution provider is not there (what was asked for by name is never replaced), contradicting
 /// settings, or a model that the engine refuses.
 pub fn open(model: &Model, settings: &EngineSettings, notify: &dyn Fn(&str)) -> Result<Box<dyn Engine>, EngineError> {
+    let half = model.profile.as_deref().filter(|profile| matches!(*profile, "fp16" | "bf16"));
+    if let Some(profile) = half.filter(|_| settings.on_the_processor()) {
+        tracing::warn!(profile, "made for GPUs: on a processor the profiles portable, ort and int8 are faster");
+    }
     let engine = guard::load(|| load(model, settings, notify))?;
     if !model.source.is_unchanged() {
         return Err(EngineError::Changed);

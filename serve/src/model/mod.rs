@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY};
+use drifting_spec::{MANIFEST_KEY, Manifest, ManifestError, NETWORK_KEY, PROFILE_KEY};
 use sha2::{Digest, Sha256};
 
 use inspect::External;
@@ -59,6 +59,12 @@ pub enum ModelProblem {
         "the ONNX file carries no {MANIFEST_KEY}; only files that `drifting export RUN --out model.onnx` wrote can be served"
     )]
     NoManifest,
+    /// It holds a decoder or an encoder without a generator.
+    #[error(
+        "the ONNX file holds a part of a model and no generator; `drifting export RUN --decoder FOLDER` makes one file of a \
+         generator and its decoder"
+    )]
+    NoGenerator,
     /// A part of it lies in another file that cannot be used.
     #[error("tensor {tensor:?} lies in {location:?}: {problem}")]
     External {
@@ -97,7 +103,10 @@ impl Model {
     }
 
     fn checked(bytes: Vec<u8>, file: Option<(&Path, Source)>, largest: usize) -> Result<Self, ModelProblem> {
-        let json = metadata::entry(&bytes, MANIFEST_KEY)?.ok_or(ModelProblem::NoManifest)?;
+        let Some(json) = metadata::entry(&bytes, MANIFEST_KEY)? else {
+            let part = metadata::entry(&bytes, NETWORK_KEY)?;
+            return Err(if part.is_some() { ModelProblem::NoGenerator } else { ModelProblem::NoManifest });
+        };
         let manifest = Manifest::parse(&json)?;
         let folder = file.as_ref().map(|(path, _)| path.parent().unwrap_or(Path::new(".")));
         let mut others = BTreeSet::new();
@@ -233,10 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_of_another_layout_is_refused() {
-        let (key, value) = (MANIFEST_KEY.as_bytes(), br#"{"format": 9}"#);
-        let entry = [&[0x0a, key.len() as u8], key, &[0x12, value.len() as u8], value].concat();
-        let bytes = [&[0x3a, 0, 0x72, entry.len() as u8], &entry[..]].concat();
-        assert!(matches!(Model::from_bytes(bytes), Err(ModelProblem::Manifest(ManifestError::Format(9)))));
+    fn what_is_no_generator_of_this_layout_is_refused() {
+        let model = |key: &str, value: &[u8]| {
+            let entry = [&[0x0a, key.len() as u8], key.as_bytes(), &[0x12, value.len() as u8], value].concat();
+            [&[0x3a, 0, 0x72, entry.len() as u8], &entry[..]].concat()
+        };
+        let other = Model::from_bytes(model(MANIFEST_KEY, br#"{"format": 9}"#));
+        assert!(matches!(other, Err(ModelProblem::Manifest(ManifestError::Format(9)))));
+        assert!(matches!(Model::from_bytes(model(NETWORK_KEY, b"{}")), Err(ModelProblem::NoGenerator)));
+        assert!(matches!(Model::from_bytes(model("another", b"{}")), Err(ModelProblem::NoManifest)));
     }
 }
