@@ -13,6 +13,7 @@ mod eval;
 mod export;
 mod import;
 mod judge;
+mod load;
 mod memory;
 mod models;
 mod progress;
@@ -56,6 +57,8 @@ enum Command {
     Serve(serve::Args),
     /// Measure how fast an exported model is on this machine.
     Bench(bench::Args),
+    /// Send requests to a server and measure how it bears them.
+    Load(load::Args),
     /// Turn the published artefact of a generator into a weight file.
     Import(import::Args),
     /// Install the libraries of the engines.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Load(args) => load::run(&args),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Runtime(args) => runtime::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),

@@ -8,11 +8,14 @@ mod api;
 pub mod bench;
 mod doctor;
 pub mod engine;
+pub mod load;
 mod model;
 mod page;
 pub mod runtime;
 mod server;
 mod service;
+mod statistics;
+mod table;
 #[cfg(test)]
 mod testing;
 mod warmup;

@@ -7,30 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Windows that must agree.
-const AGREEING: usize = 3;
+use crate::statistics::{AGREEING, Windows, agree, milliseconds, percentile};
+
 /// Runs that a window holds at least, however long one takes.
 const LEAST_RUNS: usize = 3;
-
-/// How long things are measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Windows {
-    /// Time that is run and not counted, at least one run.
-    pub warm_up: Duration,
-    /// Length of a window; it holds at least three runs.
-    pub length: Duration,
-    /// Windows at most.
-    pub most: usize,
-    /// How far the means of three windows may be from their common mean, as a share of it.
-    pub tolerance: f64,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        let (warm_up, length) = (Duration::from_millis(500), Duration::from_secs(1));
-        Self { warm_up, length, most: 10, tolerance: 0.1 }
-    }
-}
 
 /// Times of the runs that count, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -79,7 +59,8 @@ pub(super) fn measure<E>(
         }
         told(done.len() + 1, mean(&runs));
         done.push(runs);
-        stable = agree(&done, windows.tolerance);
+        let means: Vec<f64> = done.iter().map(|window| mean(window).as_secs_f64()).collect();
+        stable = agree(&means, windows.tolerance);
     }
     let last = done.len().saturating_sub(AGREEING);
     let mut times: Vec<Duration> = done.drain(last..).flatten().collect();
@@ -92,26 +73,15 @@ fn mean(times: &[Duration]) -> Duration {
     times.iter().sum::<Duration>() / count
 }
 
-/// Whether the means of the last three windows are near each other.
-fn agree(windows: &[Vec<Duration>], tolerance: f64) -> bool {
-    let Some(last) = windows.len().checked_sub(AGREEING).and_then(|start| windows.get(start..)) else { return false };
-    let means: Vec<f64> = last.iter().map(|window| mean(window).as_secs_f64()).collect();
-    let middle = means.iter().sum::<f64>() / means.len() as f64;
-    means.iter().all(|mean| (mean - middle).abs() <= tolerance * middle)
-}
-
 /// What ascending times say.
 fn summary(times: &[Duration], stable: bool) -> Latency {
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    // The smallest time that this share of the runs does not exceed.
-    let percentile = |share: f64| {
-        let rank = (share * times.len() as f64).ceil() as usize;
-        times.get(rank.clamp(1, times.len().max(1)) - 1).copied().map_or(f64::NAN, milliseconds)
-    };
+    let mean = milliseconds(mean(times));
+    let times: Vec<f64> = times.iter().copied().map(milliseconds).collect();
+    let percentile = |share| percentile(&times, share);
     Latency {
         runs: times.len(),
         stable,
-        mean: milliseconds(mean(times)),
+        mean,
         min: percentile(0.0),
         p50: percentile(0.5),
         p90: percentile(0.9),

@@ -12,7 +12,8 @@ use drifting_spec::{Inputs, Manifest};
 use crate::engine::{self, EngineError, EngineInfo, EngineSettings};
 use crate::model::Model;
 
-pub use measure::{Latency, Windows};
+pub use crate::statistics::Windows;
+pub use measure::Latency;
 pub use report::{BenchReport, Peak, Point};
 
 /// The largest batch that is measured.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Latency;
 use crate::engine::EngineInfo;
+use crate::table::aligned;
 
 /// Everything that was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -102,12 +103,7 @@ impl fmt::Display for BenchReport {
                 point.share_of_peak.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
             ]);
         }
-        let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or_default();
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        for line in &lines {
-            let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}")).collect();
-            writeln!(f, "{}", cells.join("  "))?;
-        }
+        f.write_str(&aligned(&lines))?;
         if self.points.iter().any(|point| !point.latency.stable) {
             writeln!(
                 f,

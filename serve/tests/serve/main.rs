@@ -12,6 +12,7 @@ mod client;
 mod engines;
 mod fixture;
 mod hostile;
+mod load;
 mod socket;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
