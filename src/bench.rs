@@ -1,6 +1,5 @@
 //! `drifting bench`: how fast an exported model is on this machine.
 
-use std::io::{IsTerminal, stderr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +9,8 @@ use drifting_serve::Model;
 use drifting_serve::bench::{BenchSettings, Progress, Windows, bench};
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bar::Bar;
 
 /// Measure how fast an exported model is on this machine.
 ///
@@ -62,8 +62,13 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let model = Model::open(&args.model)?;
     let engine = EngineSettings { choice: args.engine, runtime: RuntimeSettings::from_env(), ..Default::default() };
-    let mut bar = Bar::new();
-    let report = bench(&model, &engine, &args.settings(), &|message| eprintln!("{message}"), &mut |now| bar.show(now))?;
+    let bar = Bar::new();
+    let mut show = |now: &Progress| {
+        if now.window == 0 || bar.moves() {
+            bar.show(now.done, words(now));
+        }
+    };
+    let report = bench(&model, &engine, &args.settings(), &|message| eprintln!("{message}"), &mut show)?;
     bar.finish();
     if let Some(reason) = &report.engine.fallback {
         eprintln!("(rten stands in: {reason})");
@@ -76,47 +81,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A bar on a terminal, a line for each measurement elsewhere.
-struct Bar {
-    bar: Option<ProgressBar>,
-    told: Option<(usize, Option<usize>)>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
-            let bar = ProgressBar::new(0);
-            style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
-        });
-        Self { bar, told: None }
-    }
-
-    fn show(&mut self, now: &Progress) {
-        let Progress { done: (done, all), threads, batch, window, images_per_second } = *now;
-        let what = match batch {
-            None => format!("{threads} threads: the machine's peak"),
-            Some(batch) if window == 0 => format!("{threads} threads, batch {batch}: warming up"),
-            Some(batch) => {
-                format!("{threads} threads, batch {batch}: window {window}, {images_per_second:.1} images/s")
-            }
-        };
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(all as u64);
-                bar.set_position(done as u64);
-                bar.set_message(what);
-            }
-            None if self.told != Some((threads, batch)) => eprintln!("[{}/{all}] {what}", done + 1),
-            None => {}
-        }
-        self.told = Some((threads, batch));
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+/// What is being done, in words.
+fn words(now: &Progress) -> String {
+    let Progress { threads, batch, window, images_per_second, .. } = *now;
+    match batch {
+        None => format!("{threads} threads: the machine's peak"),
+        Some(batch) if window == 0 => format!("{threads} threads, batch {batch}: warming up"),
+        Some(batch) => format!("{threads} threads, batch {batch}: window {window}, {images_per_second:.1} images/s"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `drifting load`: how a server bears many requests.
 
-use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use drifting_models::weights::write_bytes;
 use drifting_serve::load::{Arrivals, Load, LoadSettings, Progress, Question, Windows, load};
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bar::Bar;
 
 /// Send requests to a server and measure how it bears them.
 ///
@@ -145,8 +145,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         ensure!(folder.is_dir(), "{}: its folder does not exist", path.display());
     }
-    let mut bar = Bar::new();
-    let report = load(&args.settings(), &mut |now| bar.show(now))?;
+    let bar = Bar::new();
+    let report = load(&args.settings(), &mut |now| bar.show(now.done, words(now)))?;
     bar.finish();
     print!("{report}");
     if let Some(path) = &args.csv {
@@ -163,44 +163,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A bar on a terminal, a line for each window elsewhere.
-struct Bar {
-    bar: Option<ProgressBar>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
-            let bar = ProgressBar::new(0);
-            style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
-        });
-        Self { bar }
-    }
-
-    fn show(&mut self, now: &Progress) {
-        let Progress { done: (done, all), load, window, requests_per_second, median } = *now;
-        let what = if window == 0 {
-            format!("{load}: warming up")
-        } else if median.is_nan() {
-            format!("{load}: window {window}, no images")
-        } else {
-            format!("{load}: window {window}, {requests_per_second:.1} requests/s, median {median:.1} ms")
-        };
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(all as u64);
-                bar.set_position(done as u64);
-                bar.set_message(what);
-            }
-            None => eprintln!("[{}/{all}] {what}", done + 1),
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+/// What is being done, in words.
+fn words(now: &Progress) -> String {
+    let Progress { load, window, requests_per_second, median, .. } = now;
+    if *window == 0 {
+        format!("{load}: warming up")
+    } else if median.is_nan() {
+        format!("{load}: window {window}, no images")
+    } else {
+        format!("{load}: window {window}, {requests_per_second:.1} requests/s, median {median:.1} ms")
     }
 }
 

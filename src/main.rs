@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
 mod ablate;
+mod bar;
 mod bench;
 mod build;
 mod data;

@@ -24,6 +24,17 @@ fn images_become_an_http_image() {
     assert_eq!((status, headers["content-type"].as_str(), headers["x-seed"].as_str()), (200, "image/png", "7"));
     assert_eq!(server.request("POST", target).2, first, "the same request gives the same bytes");
 
+    let load =
+        ["load", &server.address, "--concurrency", "2", "--rate", "20", "--csv", "load.csv", "--json", "load.json"];
+    let short = ["--warm-up", "0.1", "--window", "0.2", "--seconds", "0.6"];
+    let table = workspace.succeed(&[&load[..], &short].concat());
+    assert!(table.contains("2 clients") && table.contains("20/s poisson"), "{table}");
+    assert_eq!(std::fs::read_to_string(workspace.path("load.csv")).unwrap().lines().count(), 3);
+    let load: serde_json::Value = serde_json::from_slice(&std::fs::read(workspace.path("load.json")).unwrap()).unwrap();
+    assert!(load["points"][0]["answered"].as_u64() > Some(0) && load["server"]["model"]["name"] == "tiny", "{load}");
+    let error = workspace.fail(&["load", &server.address, "--class", "77", "--seconds", "0.2", "--warm-up", "0"]);
+    assert!(error.contains("no request was answered"), "{error}");
+
     let sample =
         ["sample", "model.onnx", "--class", "3", "--alpha", "1.5", "--seed", "7", "-n", "1", "--out", "one.png"];
     workspace.succeed(&sample);

@@ -12,6 +12,7 @@ mod measure;
 mod question;
 mod record;
 mod report;
+mod times;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use question::Address;
 pub use crate::statistics::Windows;
 pub use arrivals::Arrivals;
 pub use question::Question;
-pub use report::{Failures, LoadPoint, LoadReport, Times};
+pub use report::{Failures, LoadPoint, LoadReport};
+pub use times::Times;
 
 /// Clients of a closed loop, and requests of an open one that are on their way, at most: each takes a connection.
 const MOST_CLIENTS: usize = 10_000;
@@ -137,12 +139,7 @@ pub fn load(settings: &LoadSettings, told: &mut dyn FnMut(&Progress)) -> Result<
     let client = Client::new(address.clone(), headers, question.clone(), (*timeout, settings.most_open));
     let server = runtime.block_on(client.info());
     let unreachable = |cause| LoadError::Unreachable { address: address.images(), cause };
-    let info = server.map_err(unreachable)?.unwrap_or_default();
-    let part = |key: &str| info.get(key).cloned().unwrap_or_default();
-    let server = match &info {
-        serde_json::Value::Null => serde_json::Value::Null,
-        _ => serde_json::json!({ "model": part("model"), "engine": part("engine"), "limits": part("limits") }),
-    };
+    let server = about(server.map_err(unreachable)?);
     let senders = Senders { runtime, client: Arc::new(client), timeout: *timeout, seed: question.seed };
     let mut points = Vec::new();
     for &load in &settings.loads {
@@ -158,6 +155,14 @@ pub fn load(settings: &LoadSettings, told: &mut dyn FnMut(&Progress)) -> Result<
     }
     let images = question.images;
     Ok(LoadReport { version: env!("CARGO_PKG_VERSION"), address: address.images(), server, images, points })
+}
+
+/// What a report keeps of what a server tells about itself.
+fn about(info: Option<serde_json::Value>) -> serde_json::Value {
+    let Some(info) = info.filter(serde_json::Value::is_object) else { return serde_json::Value::Null };
+    let part = |pointer: &str| info.pointer(pointer).cloned().unwrap_or_default();
+    let model = serde_json::json!({ "name": part("/model/manifest/name"), "sha256": part("/model/sha256") });
+    serde_json::json!({ "model": model, "engine": part("/engine"), "limits": part("/limits") })
 }
 
 fn header((name, value): &(String, String)) -> Result<(HeaderName, HeaderValue), LoadError> {

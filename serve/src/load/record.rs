@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::answer::{Failure, Outcome, Sample, Told};
-use super::report::{Failures, LoadPoint, Times};
-use super::{Load, Windows};
+use super::report::{Failures, LoadPoint};
+use super::{Load, Times, Windows};
 use crate::statistics::{AGREEING, agree, milliseconds, percentile};
 
 /// Ended requests that a window holds at least, unless time is up.

@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Load;
-use crate::statistics::percentile;
+use super::{Load, Times};
 use crate::table::aligned;
 
 /// Everything that was measured.
@@ -65,40 +64,6 @@ pub struct Failures {
     pub count: usize,
     /// What the first of them says.
     pub first: String,
-}
-
-/// Times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Times {
-    /// Mean.
-    pub mean: f64,
-    /// Half took no longer.
-    pub p50: f64,
-    /// Nine in ten took no longer.
-    pub p90: f64,
-    /// 99 in a hundred took no longer; none of fewer than 100.
-    pub p99: Option<f64>,
-    /// 999 in a thousand took no longer; none of fewer than 1000.
-    pub p999: Option<f64>,
-    /// Longest.
-    pub max: f64,
-}
-
-impl Times {
-    /// Of ascending times; none of none.
-    pub(super) fn new(ascending: &[f64]) -> Option<Self> {
-        let max = *ascending.last()?;
-        let count = ascending.len();
-        let from = |least: usize, share| (count >= least).then(|| percentile(ascending, share));
-        Some(Self {
-            mean: ascending.iter().sum::<f64>() / count as f64,
-            p50: percentile(ascending, 0.5),
-            p90: percentile(ascending, 0.9),
-            p99: from(100, 0.99),
-            p999: from(1000, 0.999),
-            max,
-        })
-    }
 }
 
 const CSV_HEAD: &str = "loop,clients,rate,arrivals,seconds,windows,stable,requests_per_second,images_per_second,\
