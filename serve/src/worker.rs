@@ -124,6 +124,12 @@ impl Worker {
         self.queue.saturating_sub(self.room.available_permits())
     }
 
+    /// Whether the worker's thread still takes orders.
+    pub(crate) fn is_running(&self) -> bool {
+        // The thread holds the other one.
+        Arc::strong_count(&self.micros_per_image) > 1
+    }
+
     /// At the pace of the last batch.
     fn seconds_to_empty(&self) -> u64 {
         let micros = self.micros_per_image.load(Ordering::Relaxed).saturating_mul(self.busy() as u64);
@@ -304,5 +310,6 @@ mod tests {
             assert!(answer.unwrap_err().to_string().contains(word));
         }
         assert!(worker.submit(order(1, 1)).unwrap().blocking_recv().unwrap().is_ok());
+        assert!(worker.is_running());
     }
 }

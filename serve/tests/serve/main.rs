@@ -13,5 +13,6 @@ mod engines;
 mod fixture;
 mod hostile;
 mod socket;
+mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
