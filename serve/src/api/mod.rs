@@ -1,11 +1,12 @@
 //! The HTTP interface. `docs/http-api.md` describes it for its users.
 
-mod base64;
+mod encode;
 mod error;
+mod format;
 mod generate;
+mod given;
 mod info;
 mod parameters;
-mod png;
 mod trace;
 
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::page;
 use crate::service::Service;
 use error::ApiError;
 
-/// Bytes of a request's body that are read before it is refused; a right one is empty.
-const MAX_BODY: usize = 1024;
+/// Bytes of a request's body that are read before it is refused.
+const MAX_BODY: usize = 16 << 10;
 
 /// The routes of `service`. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a socket.
 pub fn router(service: Arc<Service>) -> Router {

@@ -8,9 +8,11 @@
 )]
 
 mod api;
+mod body;
 mod client;
 mod engines;
 mod fixture;
+mod formats;
 mod hostile;
 mod socket;
 mod state;
