@@ -8,6 +8,7 @@ mod api;
 pub mod bench;
 mod doctor;
 pub mod engine;
+mod metrics;
 mod model;
 mod page;
 pub mod runtime;

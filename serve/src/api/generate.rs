@@ -1,7 +1,7 @@
 //! `POST /generate`: from an order to its images.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,6 +10,7 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::parameters::{self, Parameters};
 use super::{encode, given, header_text};
+use crate::metrics::Times;
 use crate::service::Service;
 use crate::worker::{Made, Order, Refusal};
 
@@ -32,14 +33,21 @@ const X_ENGINE_FALLBACK: HeaderName = HeaderName::from_static("x-engine-fallback
 
 /// Reads the order, has it made by the worker and encodes the images on a thread that may block.
 pub(super) async fn generate(State(service): State<Arc<Service>>, request: Request) -> Result<Response, ApiError> {
+    let begun = Instant::now();
     let headers = request.headers().clone();
     let pairs = given::read(request, service.limits.request_timeout).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
     let made = make(&service, &parameters).await?;
     let headers = about(&service, parameters.order, &made);
-    let encoded = tokio::task::spawn_blocking(move || encode::encode(&service, &parameters, &made.values));
-    let mut response = encoded.await.map_err(ApiError::internal)??;
+    let metrics = Arc::clone(&service.metrics);
+    let (images, queue, compute) = (parameters.order.count.get(), made.queue, made.compute);
+    let encoded = tokio::task::spawn_blocking(move || {
+        let begun = Instant::now();
+        encode::encode(&service, &parameters, &made.values).map(|response| (response, begun.elapsed()))
+    });
+    let (mut response, encode) = encoded.await.map_err(ApiError::internal)??;
+    metrics.made(images, Times { queue, compute, encode, total: begun.elapsed() });
     response.headers_mut().extend(headers);
     Ok(response)
 }

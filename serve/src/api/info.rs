@@ -1,12 +1,16 @@
-//! What the server says about itself: `GET /info`, `/classes`, `/healthz` and `/readyz`.
+//! What the server says about itself: `GET /info`, `/classes`, `/healthz`, `/readyz` and
+//! `/metrics`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::error::ApiError;
+use crate::metrics;
 use crate::service::Service;
 
 /// The manifest, the engine and the limits.
@@ -33,6 +37,16 @@ pub(super) async fn classes(State(service): State<Arc<Service>>) -> Json<Value> 
     let names = service.model.manifest.classes.iter().enumerate();
     let classes: Vec<_> = names.map(|(id, name)| json!({ "id": id, "name": name })).collect();
     Json(json!({ "classes": classes }))
+}
+
+/// What Prometheus reads.
+pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, ApiError> {
+    let text = service.metrics.text(service.worker.busy()).map_err(ApiError::internal)?;
+    Ok(typed(metrics::CONTENT_TYPE, text))
+}
+
+fn typed(kind: &'static str, text: impl IntoResponse) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
 /// Whether the process is well, if only to finish what it has taken.

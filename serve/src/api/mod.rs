@@ -15,7 +15,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::page;
@@ -25,20 +25,29 @@ use error::ApiError;
 /// Bytes of a request's body that are read before it is refused.
 const MAX_BODY: usize = 16 << 10;
 
+/// Every address and what answers there.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
+    let mut routes = vec![
+        ("/generate", post(generate::generate)),
+        ("/healthz", get(info::healthz)),
+        ("/readyz", get(info::readyz)),
+        ("/info", get(info::info)),
+        ("/classes", get(info::classes)),
+        ("/metrics", get(info::metrics)),
+    ];
+    routes.extend(page::routes());
+    routes
+}
+
 /// The routes of `service`. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a socket.
 pub fn router(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/generate", post(generate::generate))
-        .route("/healthz", get(info::healthz))
-        .route("/readyz", get(info::readyz))
-        .route("/info", get(info::info))
-        .route("/classes", get(info::classes))
-        .merge(page::routes())
+    let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(trace::panicked))
-        .layer(middleware::from_fn(trace::trace))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), trace::trace))
         .with_state(service)
 }
 

@@ -14,6 +14,7 @@ mod engines;
 mod fixture;
 mod formats;
 mod hostile;
+mod metrics;
 mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]
