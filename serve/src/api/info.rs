@@ -1,5 +1,5 @@
-//! What the server says about itself: `GET /info`, `/classes`, `/healthz`, `/readyz` and
-//! `/metrics`.
+//! What the server says about itself: `GET /info`, `/classes`, `/healthz`, `/readyz`, `/metrics`
+//! and `/openapi.json`.
 
 use std::sync::Arc;
 
@@ -43,6 +43,11 @@ pub(super) async fn classes(State(service): State<Arc<Service>>) -> Json<Value> 
 pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Response, ApiError> {
     let text = service.metrics.text(service.worker.busy()).map_err(ApiError::internal)?;
     Ok(typed(metrics::CONTENT_TYPE, text))
+}
+
+/// The description of this interface for programs.
+pub(super) async fn openapi() -> Response {
+    typed("application/json", include_str!("openapi.json"))
 }
 
 fn typed(kind: &'static str, text: impl IntoResponse) -> Response {

@@ -15,6 +15,7 @@ mod fixture;
 mod formats;
 mod hostile;
 mod metrics;
+mod openapi;
 mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]
