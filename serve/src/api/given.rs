@@ -110,6 +110,7 @@ impl<'de> Deserialize<'de> for Object {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parameters;
     use super::*;
 
     #[test]
@@ -144,5 +145,42 @@ mod tests {
             assert_eq!((error.code, error.details.parameter.as_deref()), ("invalid_parameter", Some("seed")));
             assert!(error.details.message.contains(word), "{}", error.details.message);
         }
+    }
+
+    /// Bytes of right bodies, changed, cut and doubled by chance: each is an order or an error of the client's.
+    #[test]
+    fn no_body_does_more_than_ask_for_something_wrong() {
+        let seeds: [&[u8]; 3] = [
+            br#"{"class": "random", "alpha": 1.5, "seed": 18446744073709551615, "n": 64}"#,
+            br#"{"class": 4, "format": "webp", "grid": 8, "n": "7", "alpha": "-0.0e3"}"#,
+            "{\"class\": \"\u{c9}t\u{e9}\", \"seed\": 1e19, \"n\": [null, {\"a\": true}]}".as_bytes(),
+        ];
+        let pieces: [&[u8]; 8] = [b"\"", b"{", b"}", b"\\u", b"e308", b"-", b"\xff", b"9999999999999999999999"];
+        let (mut orders, mut refused) = (0, 0);
+        for round in 0..20_000 {
+            let mut chance = drifting_spec::Stream::new(round, "body", 0);
+            let mut body = seeds[chance.below(seeds.len())].to_vec();
+            for _ in 0..=chance.below(4) {
+                let at = chance.below(body.len() + 1);
+                let end = body.split_off(at);
+                match chance.below(5) {
+                    0 => body.extend([&[chance.below(256) as u8], end.get(1..).unwrap_or_default()].concat()),
+                    1 => continue,
+                    2 => body.extend(end.iter().skip(1)),
+                    3 => body.extend([&end[..], &end[..]].concat()),
+                    _ => body.extend([pieces[chance.below(pieces.len())], &end[..]].concat()),
+                }
+            }
+            let asked = from_json(&body)
+                .and_then(|pairs| parameters::parse(&pairs, &HeaderMap::new(), &crate::testing::manifest(), 64));
+            match asked {
+                Ok(_) => orders += 1,
+                Err(error) => {
+                    assert!(matches!(error.status.as_u16(), 400 | 422), "{error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(orders > 100 && refused > 10_000, "{orders} {refused}");
     }
 }
