@@ -9,6 +9,7 @@ pub mod bench;
 mod doctor;
 pub mod engine;
 pub mod load;
+mod metrics;
 mod model;
 mod page;
 pub mod runtime;

@@ -9,6 +9,7 @@ use drifting_spec::{ImageShape, Manifest, ManifestError};
 use serde::Serialize;
 
 use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::warmup;
 use crate::worker::{Worker, WorkerSettings};
@@ -98,6 +99,7 @@ pub struct Service {
     pub(crate) limits: Limits,
     pub(crate) batch_sizes: Vec<usize>,
     pub(crate) worker: Worker,
+    pub(crate) metrics: Arc<Metrics>,
     draining: AtomicBool,
 }
 
@@ -122,12 +124,18 @@ impl Service {
         }
         let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, &limits)?;
         let info = engine.info().clone();
-        let settings = WorkerSettings { batch_sizes: batch_sizes.clone(), queue: limits.queue, image_len: image.len() };
+        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
+        let metrics = Arc::new(Metrics::new(labels(&model, &info)));
+        let settings = WorkerSettings {
+            batch_sizes: batch_sizes.clone(),
+            queue: limits.queue,
+            image_len: image.len(),
+            metrics: Arc::clone(&metrics),
+        };
         let (worker, thread) =
             Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
-        let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
         let draining = AtomicBool::new(false);
-        Ok((Arc::new(Self { model, image, engine: info, limits, batch_sizes, worker, draining }), thread))
+        Ok((Arc::new(Self { model, image, engine: info, limits, batch_sizes, worker, metrics, draining }), thread))
     }
 
     /// The engine in use.
@@ -144,6 +152,18 @@ impl Service {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+}
+
+/// What `drift_model_info` tells.
+fn labels(model: &ModelCard, engine: &EngineInfo) -> Vec<(&'static str, String)> {
+    vec![
+        ("name", model.manifest.name.clone()),
+        ("sha256", model.sha256.clone()),
+        ("engine", engine.name.to_owned()),
+        ("engine_version", engine.version.clone()),
+        ("provider", engine.provider.to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ]
 }
 
 #[cfg(test)]

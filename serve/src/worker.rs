@@ -15,6 +15,7 @@ use drifting_spec::{GeneratorConfig, Inputs};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::engine::{Engine, EngineError};
+use crate::metrics::Metrics;
 
 /// Images 0..`count` of one seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +60,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) queue: usize,
     /// Numbers of an image.
     pub(crate) image_len: usize,
+    /// Where batches are counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The sending side of the worker.
@@ -99,8 +102,8 @@ impl Worker {
         let micros_per_image = Arc::new(AtomicU64::new(0));
         let pace = Arc::clone(&micros_per_image);
         let queue = settings.queue.min(Semaphore::MAX_PERMITS);
-        let WorkerSettings { batch_sizes, image_len, .. } = settings;
-        let crew = Crew { engine, config, batch_sizes, image_len, pace, waiting: VecDeque::new() };
+        let WorkerSettings { batch_sizes, image_len, metrics, .. } = settings;
+        let crew = Crew { engine, config, batch_sizes, image_len, pace, metrics, waiting: VecDeque::new() };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || crew.work(&received))?;
         Ok((Self { jobs, room: Arc::new(Semaphore::new(queue)), queue, micros_per_image }, thread))
     }
@@ -124,6 +127,12 @@ impl Worker {
         self.queue.saturating_sub(self.room.available_permits())
     }
 
+    /// Whether the worker's thread still takes orders.
+    pub(crate) fn is_running(&self) -> bool {
+        // The thread holds the other one.
+        Arc::strong_count(&self.micros_per_image) > 1
+    }
+
     /// At the pace of the last batch.
     fn seconds_to_empty(&self) -> u64 {
         let micros = self.micros_per_image.load(Ordering::Relaxed).saturating_mul(self.busy() as u64);
@@ -138,6 +147,7 @@ struct Crew {
     batch_sizes: Vec<usize>,
     image_len: usize,
     pace: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
     waiting: VecDeque<Pending>,
 }
 
@@ -213,6 +223,7 @@ impl Crew {
     /// Gives each order its share of a batch's images, and answers those that are complete.
     fn hand_out(&mut self, shares: &[usize], values: &[f32], elapsed: Duration) {
         let size = shares.iter().sum();
+        self.metrics.batch(size);
         let mut values = values.chunks_exact(self.image_len);
         for (pending, &share) in self.waiting.iter_mut().zip(shares) {
             pending.made.values.extend(values.by_ref().take(share).flatten());
@@ -247,7 +258,8 @@ mod tests {
     }
 
     fn worker(gate: &Gate, queue: usize) -> Worker {
-        let settings = WorkerSettings { batch_sizes: vec![1, 2, 4], queue, image_len: 16 };
+        let metrics = Arc::new(Metrics::new(Vec::new()));
+        let settings = WorkerSettings { batch_sizes: vec![1, 2, 4], queue, image_len: 16, metrics };
         Worker::start(Box::new(gate.engine()), manifest().generator, settings).unwrap().0
     }
 
@@ -304,5 +316,6 @@ mod tests {
             assert!(answer.unwrap_err().to_string().contains(word));
         }
         assert!(worker.submit(order(1, 1)).unwrap().blocking_recv().unwrap().is_ok());
+        assert!(worker.is_running());
     }
 }

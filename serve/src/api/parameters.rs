@@ -1,54 +1,56 @@
-//! From a query string to an order, or to an error that names the parameter and what it may be.
+//! From names and values to an order, or to an error that names the parameter and what it may be.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use drifting_spec::Manifest;
+use axum::http::HeaderMap;
+use drifting_spec::{Manifest, Stream};
 use serde_json::json;
 
 use super::error::{Allowed, ApiError};
+use super::format::Format;
 use crate::worker::Order;
 
 /// Names that an error lists; `/info` has them all.
 const LISTED_NAMES: usize = 32;
 
-const NAMES: [&str; 5] = ["class", "alpha", "seed", "n", "format"];
+/// Every parameter of `POST /generate`.
+pub(super) const NAMES: [&str; 6] = ["class", "alpha", "seed", "n", "format", "grid"];
 
-/// What the response's body is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Format {
-    /// One PNG: the image, or a sheet of all of them.
-    #[default]
-    Png,
-    /// JSON with one PNG per image.
-    Json,
-}
+/// In place of a class: one that the seed chooses.
+const RANDOM: &str = "random";
 
 /// What `POST /generate` was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Parameters {
     pub(super) order: Order,
     pub(super) format: Format,
+    /// Images side by side on a sheet; as many as make it square if 0.
+    pub(super) columns: usize,
 }
 
-/// Reads the parameters of `POST /generate`. `class` has to be given; a seed that is not is drawn.
+/// Reads the parameters of `POST /generate`. `class` has to be given; a seed that is not is drawn, and a format that is
+/// not is the one that `headers` accept best.
 ///
 /// # Errors
-/// 400 for what cannot be read (syntax, unknown or repeated names), 422 for what is outside of its range.
+/// 400 for what cannot be read (syntax, unknown or repeated names), 406 for headers that accept no format, 422 for what
+/// is outside of its range.
 pub(super) fn parse(
     pairs: &[(String, String)],
+    headers: &HeaderMap,
     manifest: &Manifest,
     max_images: usize,
 ) -> Result<Parameters, ApiError> {
     check_names(pairs)?;
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let class = class(value("class"), manifest)?;
     let alpha = value("alpha").map_or(Ok(manifest.alpha.default), |text| alpha(text, manifest))?;
     let seed = value("seed").map_or_else(|| Ok(random_seed()), seed)?;
+    let class = class(value("class"), seed, manifest)?;
     let count = value("n").map_or(Ok(NonZeroUsize::MIN), |text| count(text, max_images))?;
-    let format = value("format").map_or(Ok(Format::default()), format)?;
-    Ok(Parameters { order: Order { class, alpha, seed, count }, format })
+    let format = value("format").map_or_else(|| Format::accepted(headers), Format::named)?;
+    let columns = value("grid").map_or(Ok(0), |text| columns(text, format, max_images))?;
+    Ok(Parameters { order: Order { class, alpha, seed, count }, format, columns })
 }
 
 /// Every name is known and given once.
@@ -61,23 +63,24 @@ fn check_names(pairs: &[(String, String)]) -> Result<(), ApiError> {
             return Err(ApiError::syntax(name, "unknown_parameter", message).with_allowed(known));
         }
         if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
-            let message = format!("{name} is given more than once");
+            let message = format!("{name} is given more than once; query and body count together");
             return Err(ApiError::syntax(name, "repeated_parameter", message));
         }
     }
     Ok(())
 }
 
-/// A number or a name; an empty one counts as missing.
-fn class(text: Option<&str>, manifest: &Manifest) -> Result<usize, ApiError> {
+/// A number, a name or [`RANDOM`]; an empty one counts as missing. A class of that name goes first.
+fn class(text: Option<&str>, seed: u64, manifest: &Manifest) -> Result<usize, ApiError> {
     let classes = manifest.generator.classes;
     let names = manifest.classes.iter().take(LISTED_NAMES).cloned().collect();
     let allowed = Allowed::Class { min: 0, max: classes - 1, names };
     let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
-        let message = "class is missing: give it by number or by name";
+        let message = "class is missing: give it by number, by name or as \"random\"";
         return Err(ApiError::syntax("class", "missing_parameter", message).with_allowed(allowed));
     };
-    manifest.class(text).ok_or_else(|| {
+    let drawn = || text.trim().eq_ignore_ascii_case(RANDOM).then(|| Stream::new(seed, "class", 0).below(classes));
+    manifest.class(text).or_else(drawn).ok_or_else(|| {
         let known = manifest.classes.iter().map(String::as_str);
         let hint = nearest(text, known).map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
         let message = format!("class {text:?} is none of the model's {classes} classes{hint}");
@@ -97,13 +100,15 @@ fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
     Err(ApiError::range("alpha", message, allowed))
 }
 
-/// Any 64-bit number. What has too many digits is a number out of range, not a syntax error.
+/// Any 64-bit number. What is a larger whole number is out of range, not a syntax error; JSON may have it as 1.8e19.
 fn seed(text: &str) -> Result<u64, ApiError> {
     let allowed = Allowed::Range { min: json!(0), max: json!(u64::MAX) };
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let too_large = || text.parse::<f64>().is_ok_and(|number| number.is_finite() && number >= u64::MAX as f64);
     match text.parse() {
         Ok(seed) => Ok(seed),
-        Err(_) if digits => Err(ApiError::range("seed", format!("seed {text} is larger than {}", u64::MAX), allowed)),
+        Err(_) if too_large() => {
+            Err(ApiError::range("seed", format!("seed {text} is larger than {}", u64::MAX), allowed))
+        }
         Err(_) => number("seed", text, &allowed),
     }
 }
@@ -116,16 +121,19 @@ fn count(text: &str, max_images: usize) -> Result<NonZeroUsize, ApiError> {
     fits.ok_or_else(|| ApiError::range("n", format!("n is {count}, not between 1 and {max_images}"), allowed))
 }
 
-/// One of the offered formats.
-fn format(text: &str) -> Result<Format, ApiError> {
-    match text {
-        "png" => Ok(Format::Png),
-        "json" => Ok(Format::Json),
-        _ => {
-            let allowed = Allowed::OneOf(vec!["png".to_owned(), "json".to_owned()]);
-            Err(ApiError::range("format", format!("format {text:?} is not offered"), allowed))
-        }
+/// Images in a row of the sheet, for formats that have one; 0 leaves it to the server.
+fn columns(text: &str, format: Format, max_images: usize) -> Result<usize, ApiError> {
+    let allowed = Allowed::Range { min: json!(0), max: json!(max_images) };
+    let columns: u64 = number("grid", text, &allowed)?;
+    let columns = usize::try_from(columns).ok().filter(|&columns| columns <= max_images).ok_or_else(|| {
+        ApiError::range("grid", format!("grid is {columns}, not between 0 and {max_images}"), allowed)
+    })?;
+    if columns > 0 && format.longest_side().is_none() {
+        let message = format!("format {} has every image by itself and no sheet with columns", format.name());
+        let none = Allowed::Range { min: json!(0), max: json!(0) };
+        return Err(ApiError::range("grid", message, none));
     }
+    Ok(columns)
 }
 
 /// A number of type `T`, else 400.
@@ -155,18 +163,25 @@ mod tests {
 
     fn read(query: &[(&str, &str)]) -> Result<Parameters, ApiError> {
         let pairs: Vec<_> = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        parse(&pairs, &manifest(), 64)
+        parse(&pairs, &HeaderMap::new(), &manifest(), 64)
     }
 
     #[test]
     fn classes_go_by_number_and_by_name_and_the_rest_has_defaults() {
-        let Parameters { order, format } = read(&[("class", "bag")]).unwrap();
-        assert_eq!((order.class, order.alpha, order.count.get(), format), (2, 1.5, 1, Format::Png));
-        let all = [("class", "3"), ("alpha", "2.5"), ("seed", "18446744073709551615"), ("n", "4"), ("format", "json")];
-        let Parameters { order, format } = read(&all).unwrap();
+        let Parameters { order, format, columns } = read(&[("class", "bag")]).unwrap();
+        assert_eq!((order.class, order.alpha, order.count.get(), format, columns), (2, 1.5, 1, Format::Png, 0));
+        let all = [
+            ("class", "3"),
+            ("alpha", "2.5"),
+            ("seed", "18446744073709551615"),
+            ("n", "4"),
+            ("format", "webp"),
+            ("grid", "3"),
+        ];
+        let Parameters { order, format, columns } = read(&all).unwrap();
         let count = NonZeroUsize::new(4).unwrap();
         assert_eq!(order, Order { class: 3, alpha: 2.5, seed: u64::MAX, count });
-        assert_eq!(format, Format::Json);
+        assert_eq!((format, columns), (Format::Webp, 3));
     }
 
     #[test]
@@ -176,12 +191,24 @@ mod tests {
         assert!(drawn.len() > 6 && drawn.iter().all(|&seed| u32::try_from(seed).is_ok()), "{drawn:?}");
     }
 
+    #[test]
+    fn a_random_class_is_a_function_of_the_seed() {
+        let class = |seed: u64| read(&[("class", "Random"), ("seed", &seed.to_string())]).unwrap().order.class;
+        let classes: std::collections::BTreeSet<_> = (0..64).map(class).collect();
+        assert_eq!(classes.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!((0..64).map(class).collect::<Vec<_>>(), (0..64).map(class).collect::<Vec<_>>());
+        // A class that bears the name is meant by it.
+        let mut manifest = manifest();
+        manifest.classes[3] = RANDOM.to_owned();
+        assert!((0..16).all(|seed| super::class(Some(RANDOM), seed, &manifest).unwrap() == 3));
+    }
+
     /// Query, status, parameter at fault, words of the message.
     type Case = (&'static [(&'static str, &'static str)], u16, &'static str, &'static str);
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_right() {
-        let cases: [Case; 18] = [
+        let cases: [Case; 23] = [
             (&[], 400, "class", "missing"),
             (&[("class", "")], 400, "class", "missing"),
             (&[("class", "5")], 422, "class", "none of the model's 5"),
@@ -194,10 +221,15 @@ mod tests {
             (&[("class", "0"), ("alpha", "")], 400, "alpha", "not a number"),
             (&[("class", "0"), ("seed", "-1")], 400, "seed", "not a number"),
             (&[("class", "0"), ("seed", "18446744073709551616")], 422, "seed", "larger than"),
+            (&[("class", "0"), ("seed", "1.8446744073709552e19")], 422, "seed", "larger than"),
+            (&[("class", "0"), ("seed", "inf")], 400, "seed", "not a number"),
             (&[("class", "0"), ("n", "0")], 422, "n", "between 1 and 64"),
             (&[("class", "0"), ("n", "65")], 422, "n", "between 1 and 64"),
             (&[("class", "0"), ("n", "two")], 400, "n", "not a number"),
             (&[("class", "0"), ("format", "gif")], 422, "format", "not offered"),
+            (&[("class", "0"), ("grid", "65")], 422, "grid", "between 0 and 64"),
+            (&[("class", "0"), ("grid", "-1")], 400, "grid", "not a number"),
+            (&[("class", "0"), ("grid", "1"), ("format", "npy")], 422, "grid", "every image by itself"),
             (&[("class", "0"), ("alhpa", "2")], 400, "alhpa", "did you mean \"alpha\""),
             (&[("class", "0"), ("class", "0")], 400, "class", "more than once"),
         ];

@@ -2,30 +2,38 @@
 
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::header_text;
+use crate::service::Service;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a client's own request number that are kept.
 const MAX_ID: usize = 128;
 
-/// Numbers, times and logs a request, and writes the body of an error.
-pub(super) async fn trace(request: Request, next: Next) -> Response {
+/// The route of what has none; a client cannot make up more of them.
+const OTHER: &str = "other";
+
+/// Numbers, times, counts and logs a request, and writes the body of an error.
+pub(super) async fn trace(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers().get(X_REQUEST_ID));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
+    service.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
     let ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        service.metrics.rejected(error.code);
         let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
         match error.status.is_server_error() {
             true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),

@@ -1,20 +1,20 @@
 //! The page for people: one document, one style sheet, one script, all compiled in and loading nothing from elsewhere.
 
-use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
 /// Nothing but this server's own files, and the images that the script makes from its answers.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /` and the two files that it names.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("index.html")) }))
-        .route("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("page.css")) }))
-        .route("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page.js")) }))
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> [(&'static str, MethodRouter<S>); 3] {
+    [
+        ("/", get(|| async { file("text/html; charset=utf-8", include_str!("index.html")) })),
+        ("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("page.css")) })),
+        ("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page.js")) })),
+    ]
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

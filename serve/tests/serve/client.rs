@@ -74,8 +74,41 @@ pub(crate) async fn call(app: &Router, method: Method, address: &str) -> Answer 
     send(app, Request::builder().method(method).uri(address).body(Body::empty()).unwrap()).await
 }
 
+/// `POST /generate` with a JSON body.
+pub(crate) async fn post(app: &Router, query: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::post(format!("/generate{query}")).header("content-type", "application/json");
+    send(app, request.body(body.into()).unwrap()).await
+}
+
 pub(crate) async fn generate(app: &Router, query: &str) -> Answer {
     call(app, Method::POST, &format!("/generate?{query}")).await
+}
+
+/// Status, code and parameter of an error; checks what all of them have in common.
+pub(crate) fn error(answer: &Answer) -> (u16, String, Option<String>) {
+    let body = answer.json();
+    let error = body["error"].as_object().unwrap_or_else(|| panic!("no error: {body}"));
+    assert_eq!(error["request_id"], answer.header("x-request-id"));
+    assert!(!error["message"].as_str().unwrap().is_empty());
+    let word = |key: &str| error.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    (answer.status.as_u16(), word("code").unwrap(), word("parameter"))
+}
+
+/// The bytes that base64 stands for.
+pub(crate) fn debase64(text: &str) -> Vec<u8> {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text.trim_end_matches('=').bytes().map(value).collect();
+    let group = |group: &[u8]| {
+        let bits = group.iter().fold(0u32, |bits, &digit| bits << 6 | u32::from(digit)) << (6 * (4 - group.len()));
+        bits.to_be_bytes()[1..group.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(group).collect()
 }
 
 /// How long the scripted engine takes for an image of class [`SLOW`].

@@ -8,11 +8,16 @@
 )]
 
 mod api;
+mod body;
 mod client;
 mod engines;
 mod fixture;
+mod formats;
 mod hostile;
 mod load;
+mod metrics;
+mod openapi;
 mod socket;
+mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;

@@ -69,6 +69,27 @@ async fn a_client_that_never_ends_cannot_hold_it() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { request_timeout: Duration::from_millis(100), ..Limits::default() };
+    let hasty = ServeSettings { limits, ..settings(fixture::model_file(folder.path())) };
+    let server = Server::bind(&hasty, &|_| {}).unwrap();
+    let address = server.local_addr();
+    let running = tokio::spawn(server.run(std::future::pending()));
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /generate?class=1 HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+        stream.write_all(format!("{head}content-length: 9\r\n\r\n{{\"n\":").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
+    running.abort();
+}
+
 #[test]
 fn what_keeps_it_from_starting_is_said() {
     let folder = tempfile::tempdir().unwrap();
