@@ -105,6 +105,7 @@ fn weight_files(good: &Weights) -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "generator.image",
         ),
         ("a million registers", setting("registers", json!(1 << 20)), "tokens"),
+        ("2^40 classes", setting("classes", json!(1u64 << 40)), "generator.classes"),
         ("no heads", setting("heads", json!(0)), "generator.heads"),
     ]
 }

@@ -38,6 +38,8 @@ impl ModelFile {
             (None, Some(json)) => {
                 let problem = |problem| failed(format!("header: {CONFIG_ENTRY}.{problem}"));
                 let config: GeneratorConfig = from_json(json).map_err(problem)?;
+                // Before anything is made that is as large as a number in the file says.
+                config.validate().map_err(|error| failed(error.to_string()))?;
                 imported(path, config, &file.metadata)
             }
             (None, None) => {
