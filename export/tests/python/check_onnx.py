@@ -9,30 +9,16 @@ to 40 dB of the 8-bit image with 16-bit products, to 30 dB with 8-bit ones. bflo
 status is 1 if one of them fails.
 """
 
-import json
 import sys
 
 import numpy as np
 import onnx
 import onnxruntime
 
-TOLERANCE = 2e-5
+from agreement import TOLERANCE, read_safetensors
+
 LEAST_PSNR = {"fp16": 40.0, "int8": 30.0}
 BATCH = "batch"
-DTYPES = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
-
-
-def read_safetensors(path):
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        data = file.read()
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        tensors[name] = np.frombuffer(data[start:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return tensors
 
 
 def agrees(declared, inferred):
