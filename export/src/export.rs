@@ -8,20 +8,17 @@ use drifting_spec::{Manifest, NetworkManifest};
 
 use crate::card::{self, Sheet};
 use crate::graph::DATA_ENDING;
-use crate::verify::{ImageVerification, ModelFile, NetworkRunner, NetworkVerification, Report, Runner};
-use crate::{BoxError, Error, ExportSettings, Network, OwnedModel, Profile, Result, write_model, write_network};
+use crate::verify::{Images, Maps, ModelFile, NetworkRunner, OpenEngine, Report, Runner};
+use crate::{Error, ExportSettings, Network, OwnedModel, Result, write_model, write_network};
 
 /// Name of the report beside the model.
 pub const REPORT_FILE: &str = "verify.json";
 
 /// Loads the model at a path into an engine.
-pub type Open<'a> = Box<dyn FnOnce(&Path) -> std::result::Result<Box<dyn Runner>, BoxError> + 'a>;
+pub type Open<'a> = OpenEngine<'a, dyn Runner>;
 
 /// As [`Open`], for an encoder or a decoder alone.
-pub type OpenNetwork<'a> = Box<dyn FnOnce(&Path) -> std::result::Result<Box<dyn NetworkRunner>, BoxError> + 'a>;
-
-/// Why no engine is asked about bfloat16.
-const NO_BF16: &str = "no output was compared: TensorRT and CUDA run bfloat16, no engine on a CPU does";
+pub type OpenNetwork<'a> = OpenEngine<'a, dyn NetworkRunner>;
 
 /// Writes a generator, and the decoder behind it, to `path` as an ONNX file that carries `manifest`, and the report of its
 /// verification, a model card and a sheet of samples beside it.
@@ -48,17 +45,10 @@ pub fn export(
     let report = write_verified(path, &path.with_file_name(REPORT_FILE), |unverified| {
         let files = write_model(unverified, manifest, &network.model().tensors(), settings)?;
         let file = ModelFile::open(unverified)?;
-        let mut verification = ImageVerification::start(&file, network.model())?;
+        let mut verification = Images::verification(&file, network.model())?;
         sheet = Sheet::make(network.model(), manifest)?;
         drop(network);
-        verification.second_opinion(&file)?;
-        if settings.profile == Profile::Bf16 {
-            verification.note(NO_BF16);
-        } else {
-            for open in engines {
-                verification.run(open(unverified).map_err(Error::Engine)?.as_mut());
-            }
-        }
+        verification.ask(&file, unverified, engines)?;
         Ok((verification.finish(), files))
     })?;
     card::write(path, sheet.as_ref(), manifest, &report)?;
@@ -81,15 +71,8 @@ pub fn export_network(
     write_verified(path, &path.with_extension(REPORT_FILE), |unverified| {
         let files = write_network(unverified, manifest, &network.tensors(), settings)?;
         let file = ModelFile::open(unverified)?;
-        let mut verification = NetworkVerification::start(&file, network)?;
-        verification.second_opinion(&file)?;
-        if settings.profile == Profile::Bf16 {
-            verification.note(NO_BF16);
-        } else {
-            for open in engines {
-                verification.run(open(unverified).map_err(Error::Engine)?.as_mut());
-            }
-        }
+        let mut verification = Maps::verification(&file, network)?;
+        verification.ask(&file, unverified, engines)?;
         Ok((verification.finish(), files))
     })
 }

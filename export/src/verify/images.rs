@@ -6,9 +6,10 @@ use candle_core::Tensor;
 use drifting_spec::{MANIFEST_KEY, Manifest, names};
 
 use super::cases::{Cases, View};
-use super::quality::{Gate, Levels};
-use super::report::OutputRange;
+use super::quality::Levels;
+use super::report::{OutputRange, RunnerReport};
 use super::runner::{self, CandleOnnx, Runner};
+use super::verification::{Comparison, Verification};
 use super::{ModelFile, Report, begin, stored};
 use crate::{ImageModel, Result};
 
@@ -21,28 +22,26 @@ use crate::{ImageModel, Result};
 /// A model that cannot be read or has no manifest, a manifest of another network, a network that cannot be run.
 pub fn verify<'a>(bytes: &[u8], network: impl Into<ImageModel<'a>>, runners: &mut [Box<dyn Runner>]) -> Result<Report> {
     let file = ModelFile::from_bytes(bytes)?;
-    let mut verification = ImageVerification::start(&file, network.into())?;
+    let mut verification = Images::verification(&file, network.into())?;
     verification.second_opinion(&file)?;
     runners.iter_mut().for_each(|runner| verification.run(runner.as_mut()));
     Ok(verification.finish())
 }
 
-/// A verification that goes on: what needs the networks is done, engines follow one after another.
-pub(crate) struct ImageVerification {
+/// Images of a generator, with or without its decoder.
+pub(crate) struct Images {
     manifest: Manifest,
     cases: Cases,
     images: Vec<f32>,
     view: View,
-    gate: Gate,
-    report: Report,
 }
 
-impl ImageVerification {
+impl Images {
     /// Checks the file, compares its weights with the networks', and makes the images that engines are compared with.
     ///
     /// # Errors
     /// No manifest or one of another network, a network that cannot be run, a file that cannot be read.
-    pub(crate) fn start(file: &ModelFile, network: ImageModel<'_>) -> Result<Self> {
+    pub(crate) fn verification(file: &ModelFile, network: ImageModel<'_>) -> Result<Verification<Self>> {
         let manifest = Manifest::parse(file.entry(MANIFEST_KEY)?)?;
         network.check(&manifest)?;
         let cases = Cases::new(&manifest);
@@ -51,36 +50,20 @@ impl ImageVerification {
         let (report, gate) = begin(file, &network.tensors(), manifest.pixels, output)?;
         let shape = manifest.image().map_err(drifting_spec::ManifestError::from)?;
         let levels = Levels::of_images(shape, manifest.output_range(), output);
-        Ok(Self { manifest, cases, images, view: View { fixed: file.batch(), levels }, gate, report })
+        let view = View { fixed: file.batch(), levels };
+        Ok(Verification { comparison: Self { manifest, cases, images, view }, gate, report })
+    }
+}
+
+impl Comparison for Images {
+    type Engine = dyn Runner;
+
+    fn candle(&self, file: &ModelFile) -> Result<Box<dyn Runner>> {
+        Ok(Box::new(CandleOnnx::new(file, self.manifest.generator.clone())?))
     }
 
-    /// Asks candle-onnx, or notes why not.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub(crate) fn second_opinion(&mut self, file: &ModelFile) -> Result<()> {
-        match runner::why_not_candle(file) {
-            Some(reason) => self.note(&format!("candle-onnx was not asked: {reason}")),
-            None => self.run(&mut CandleOnnx::new(file, self.manifest.generator.clone())?),
-        }
-        Ok(())
-    }
-
-    /// Compares an engine.
-    pub(crate) fn run(&mut self, runner: &mut dyn Runner) {
-        let report = self.cases.compare(runner, &self.images, &self.view);
-        self.report.failures.extend(report.failures(self.gate));
-        self.report.runners.push(report);
-    }
-
-    /// Says what is not compared.
-    pub(crate) fn note(&mut self, note: &str) {
-        self.report.notes.push(note.to_owned());
-    }
-
-    /// What was found.
-    pub(crate) fn finish(self) -> Report {
-        self.report
+    fn compare(&self, engine: &mut Self::Engine) -> RunnerReport {
+        self.cases.compare(engine, &self.images, &self.view)
     }
 }
 

@@ -10,6 +10,7 @@ mod network;
 mod quality;
 mod report;
 mod runner;
+mod verification;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,13 @@ use crate::{Profile, Result};
 use quality::Gate;
 
 pub(crate) use file::ModelFile;
-pub(crate) use images::ImageVerification;
+pub(crate) use images::Images;
 pub use images::{reference, verify};
-pub(crate) use network::NetworkVerification;
+pub(crate) use network::Maps;
 pub use network::{NetworkRunner, network_reference, verify_network};
 pub use report::{BatchReport, OutputRange, Report, RunnerReport};
 pub use runner::{CandleOnnx, Runner};
+pub(crate) use verification::OpenEngine;
 
 /// Largest difference between an engine and candle for images in [-1, 1]; it grows with the largest number above 1.
 pub const TOLERANCE: f32 = 1e-4;

@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use drifting_spec::{ImageShape, NetworkConfig, Pixels, Stream, names};
 
 use super::cases::{View, compare, pick};
-use super::quality::{Gate, Levels};
-use super::report::{OutputRange, Report};
-use super::runner::why_not_candle;
+use super::quality::Levels;
+use super::report::{OutputRange, Report, RunnerReport};
+use super::verification::{Comparison, Verification};
 use super::{ModelFile, begin, stored};
 use crate::proto::Evaluator;
 use crate::{BoxError, Network, Result};
@@ -43,14 +43,14 @@ pub trait NetworkRunner {
 /// A model that cannot be read, a network that cannot be run.
 pub fn verify_network(bytes: &[u8], network: Network<'_>, runners: &mut [Box<dyn NetworkRunner>]) -> Result<Report> {
     let file = ModelFile::from_bytes(bytes)?;
-    let mut verification = NetworkVerification::start(&file, network)?;
+    let mut verification = Maps::verification(&file, network)?;
     verification.second_opinion(&file)?;
     runners.iter_mut().for_each(|runner| verification.run(runner.as_mut()));
     Ok(verification.finish())
 }
 
-/// A verification that goes on, as [`ImageVerification`](super::ImageVerification).
-pub(crate) struct NetworkVerification {
+/// Outputs of an encoder, or of a decoder alone.
+pub(crate) struct Maps {
     config: NetworkConfig,
     input: Vec<f32>,
     names: Vec<String>,
@@ -58,16 +58,14 @@ pub(crate) struct NetworkVerification {
     sizes: Vec<f32>,
     expected: Vec<f32>,
     view: View,
-    gate: Gate,
-    report: Report,
 }
 
-impl NetworkVerification {
+impl Maps {
     /// Checks the file, compares its weights with the network's, and makes the outputs that engines are compared with.
     ///
     /// # Errors
     /// A network that cannot be run, a file that cannot be read.
-    pub(crate) fn start(file: &ModelFile, network: Network<'_>) -> Result<Self> {
+    pub(crate) fn verification(file: &ModelFile, network: Network<'_>) -> Result<Verification<Self>> {
         let config = network.config();
         let (shape, input) = (config.input(), input(&config));
         let maps = network.run(&tensor(shape, ROWS, &input)?)?;
@@ -82,42 +80,26 @@ impl NetworkVerification {
         let output = OutputRange::of(&expected);
         let (report, gate) = begin(file, &network.tensors(), pixels, output)?;
         let view = View { fixed: file.batch(), levels: Levels::of_numbers(output) };
-        Ok(Self { config, input, names, sizes, expected, view, gate, report })
+        let comparison = Self { config, input, names, sizes, expected, view };
+        Ok(Verification { comparison, gate, report })
+    }
+}
+
+impl Comparison for Maps {
+    type Engine = dyn NetworkRunner;
+
+    fn candle(&self, file: &ModelFile) -> Result<Box<dyn NetworkRunner>> {
+        Ok(Box::new(CandleOnnx::new(file, &self.config)?))
     }
 
-    /// Asks candle-onnx, or notes why not.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub(crate) fn second_opinion(&mut self, file: &ModelFile) -> Result<()> {
-        match why_not_candle(file) {
-            Some(reason) => self.note(&format!("candle-onnx was not asked: {reason}")),
-            None => self.run(&mut CandleOnnx::new(file, &self.config)?),
-        }
-        Ok(())
-    }
-
-    /// Compares an engine.
-    pub(crate) fn run(&mut self, runner: &mut dyn NetworkRunner) {
-        let (shape, name) = (self.config.input(), runner.name().to_owned());
+    fn compare(&self, engine: &mut Self::Engine) -> RunnerReport {
+        let (shape, name) = (self.config.input(), engine.name().to_owned());
         let run = |rows: &[usize]| {
             let dims = [rows.len(), shape.channels, shape.height, shape.width];
-            let found = runner.run(&dims, &pick(&self.input, ROWS, rows), &self.names);
+            let found = engine.run(&dims, &pick(&self.input, ROWS, rows), &self.names);
             found.map(|maps| by_rows(&maps, rows.len(), &self.sizes)).map_err(|error| error.to_string())
         };
-        let report = compare(name, ROWS, &self.expected, &self.view, run);
-        self.report.failures.extend(report.failures(self.gate));
-        self.report.runners.push(report);
-    }
-
-    /// Says what is not compared.
-    pub(crate) fn note(&mut self, note: &str) {
-        self.report.notes.push(note.to_owned());
-    }
-
-    /// What was found.
-    pub(crate) fn finish(self) -> Report {
-        self.report
+        compare(name, ROWS, &self.expected, &self.view, run)
     }
 }
 
