@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drifting_spec::{Inputs, Manifest};
+use drifting_spec::{Inputs, Manifest, pick};
 
 use super::quality::{Levels, mean_difference};
 use super::report::{BatchReport, RunnerReport};
@@ -37,22 +37,10 @@ impl Cases {
         Self { inputs }
     }
 
-    /// The images `rows` as a batch of their own.
-    fn rows(&self, rows: &[usize]) -> Inputs {
-        let Inputs { noise, style, class, alpha } = &self.inputs;
-        let all = class.len();
-        Inputs {
-            noise: pick(noise, all, rows),
-            style: pick(style, all, rows),
-            class: pick(class, all, rows),
-            alpha: pick(alpha, all, rows),
-        }
-    }
-
     /// Runs all images in batches and compares with `expected`, candle's images.
     pub(super) fn compare(&self, runner: &mut dyn Runner, expected: &[f32], view: &View) -> RunnerReport {
         let name = runner.name().to_owned();
-        let run = |rows: &[usize]| runner.run(&self.rows(rows)).map_err(|error| error.to_string());
+        let run = |rows: &[usize]| runner.run(&self.inputs.rows(rows)).map_err(|error| error.to_string());
         compare(name, self.inputs.batch(), expected, view, run)
     }
 }
@@ -146,12 +134,6 @@ impl Answers {
     }
 }
 
-/// The entries of `rows` in a list that holds the same number for each of `all` rows.
-pub(super) fn pick<T: Copy>(values: &[T], all: usize, rows: &[usize]) -> Vec<T> {
-    let each = values.len() / all.max(1);
-    rows.iter().flat_map(|row| values.get(row * each..(row + 1) * each).unwrap_or_default()).copied().collect()
-}
-
 fn largest_difference(found: &[f32], expected: &[f32]) -> Result<f32, String> {
     if found.len() != expected.len() {
         return Err(format!("{} numbers in the image, expected {}", found.len(), expected.len()));
@@ -222,7 +204,7 @@ mod tests {
         assert_eq!(inputs.class, [0, 9, 0, 9, 4]);
         assert_eq!(inputs.alpha, [1.0, 4.0, 4.0, 1.0, 1.5]);
         assert_eq!(inputs.style[..6], [0, 0, 0, 63, 63, 63]);
-        assert_eq!(cases().rows(&[1]).style, [63, 63, 63]);
+        assert_eq!(cases().inputs.rows(&[1]).style, [63, 63, 63]);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use drifting_spec::{ImageShape, NetworkConfig, Pixels, Stream, names};
+use drifting_spec::{ImageShape, NetworkConfig, Pixels, Stream, names, pick};
 
-use super::cases::{View, compare, pick};
+use super::cases::{View, compare};
 use super::quality::Levels;
 use super::report::{OutputRange, Report, RunnerReport};
 use super::verification::{Comparison, Verification};

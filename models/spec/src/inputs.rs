@@ -40,6 +40,18 @@ impl Inputs {
         self.class.len()
     }
 
+    /// The images `rows`, each as often as it is named, as a batch of their own.
+    #[must_use]
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let batch = self.batch();
+        Self {
+            noise: pick(&self.noise, batch, rows),
+            style: pick(&self.style, batch, rows),
+            class: pick(&self.class, batch, rows),
+            alpha: pick(&self.alpha, batch, rows),
+        }
+    }
+
     /// Appends image number `index` of `seed`: its noise and style depend on nothing else, so it looks the same in
     /// every batch and on every machine.
     pub fn push_seeded(&mut self, config: &GeneratorConfig, seed: u64, index: u64, class: usize, alpha: f32) {
@@ -61,6 +73,13 @@ impl Inputs {
     }
 }
 
+/// The entries of `rows` in a list that holds the same number for each of `all` rows; nothing for a row that is not there.
+#[must_use]
+pub fn pick<T: Copy>(values: &[T], all: usize, rows: &[usize]) -> Vec<T> {
+    let each = values.len() / all.max(1);
+    rows.iter().flat_map(|row| values.get(row * each..(row + 1) * each).unwrap_or_default()).copied().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +95,7 @@ mod tests {
         assert_eq!(one.style, many.style[64..]);
         assert!(many.style.iter().all(|code| (0..64).contains(code)));
         assert_eq!((many.batch(), one.batch()), (3, 1));
+        assert_eq!(many.rows(&[2]), one);
+        assert_eq!((many.rows(&[1, 1]).class, many.rows(&[1, 1]).alpha), (vec![4, 4], vec![2.0, 2.0]));
     }
 }

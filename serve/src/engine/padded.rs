@@ -1,7 +1,5 @@
 //! A graph of one batch size that takes any number of images.
 
-use std::ops::Range;
-
 use drifting_spec::{GeneratorConfig, Inputs};
 
 use super::interface::check_inputs;
@@ -39,29 +37,14 @@ impl Engine for Padded {
         let mut images = Vec::new();
         for start in (0..inputs.batch()).step_by(self.batch) {
             let taken = self.batch.min(inputs.batch() - start);
-            let mut found = self.engine.run(&filled(inputs, start..start + taken, self.batch))?;
+            let last = start + taken - 1;
+            let places: Vec<usize> = (start..start + self.batch).map(|place| place.min(last)).collect();
+            let mut found = self.engine.run(&inputs.rows(&places))?;
             found.truncate(found.len() / self.batch * taken);
             images.append(&mut found);
         }
         Ok(images)
     }
-}
-
-/// Some images of a batch, the last of them repeated up to `batch`.
-fn filled(inputs: &Inputs, range: Range<usize>, batch: usize) -> Inputs {
-    let last = range.end - 1;
-    let places: Vec<usize> = (range.start..range.start + batch).map(|place| place.min(last)).collect();
-    Inputs {
-        noise: rows(&inputs.noise, inputs.batch(), &places),
-        style: rows(&inputs.style, inputs.batch(), &places),
-        class: rows(&inputs.class, inputs.batch(), &places),
-        alpha: rows(&inputs.alpha, inputs.batch(), &places),
-    }
-}
-
-fn rows<T: Copy>(values: &[T], batch: usize, places: &[usize]) -> Vec<T> {
-    let width = values.len() / batch;
-    places.iter().flat_map(|place| &values[place * width..][..width]).copied().collect()
 }
 
 #[cfg(test)]
