@@ -93,19 +93,11 @@ fn words(now: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::flags;
 
     fn parse(flags: &[&str]) -> Result<BenchSettings, clap::Error> {
-        let command = Command::try_parse_from(["bench", "model.onnx"].iter().chain(flags));
-        command.map(|command| command.args.settings())
+        Ok(flags::parsed::<Args>(&[&["bench", "model.onnx"], flags].concat())?.settings())
     }
 
     #[test]

@@ -177,19 +177,11 @@ fn words(now: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::flags;
 
     fn parse(flags: &[&str]) -> Result<LoadSettings, clap::Error> {
-        let command = Command::try_parse_from(["load", "localhost:8000"].iter().chain(flags));
-        command.map(|command| command.args.settings())
+        Ok(flags::parsed::<Args>(&[&["load", "localhost:8000"], flags].concat())?.settings())
     }
 
     #[test]

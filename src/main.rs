@@ -12,6 +12,8 @@ mod doctor;
 mod engines;
 mod eval;
 mod export;
+#[cfg(test)]
+mod flags;
 mod import;
 mod judge;
 mod load;

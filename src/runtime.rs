@@ -53,21 +53,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::flags;
 
     #[test]
     fn flags_choose_kits() {
         let kits = |flags: &[&str]| {
-            let words = ["runtime", "install"].iter().chain(flags);
-            let Command::Install(install) = Cli::try_parse_from(words).unwrap().args.command;
+            let args: Args = flags::parsed(&[&["runtime", "install"], flags].concat()).unwrap();
+            let Command::Install(install) = args.command;
             install.kits()
         };
         assert_eq!(kits(&[]), [Kit::OnnxRuntime]);

@@ -184,20 +184,13 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use drifting_serve::engine::{Precision, Provider, ProviderSettings};
 
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::flags;
 
     fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
-        let command = Command::try_parse_from(["serve", "model.onnx"].iter().chain(flags));
-        command.map(|command| command.args.settings("model.onnx".into()))
+        Ok(flags::parsed::<Args>(&[&["serve", "model.onnx"], flags].concat())?.settings("model.onnx".into()))
     }
 
     #[test]
