@@ -5,10 +5,13 @@
 //! not read. Field numbers are those of onnx.proto3.
 
 use super::metadata::{GRAPH, key_and_value};
+use super::nested::{Message, packed};
 use super::wire::{Field, Fields, OnnxError};
 
 const GRAPH_NODE: u64 = 1;
 const GRAPH_INITIALIZER: u64 = 5;
+/// Inputs, outputs and values between.
+const GRAPH_VALUES: [u64; 3] = [11, 12, 13];
 const GRAPH_SPARSE: u64 = 15;
 const NODE_ATTRIBUTE: u64 = 5;
 const FUNCTIONS: u64 = 25;
@@ -16,8 +19,11 @@ const FUNCTION_NODE: u64 = 7;
 const ATTRIBUTE_TENSORS: [u64; 2] = [5, 10];
 const ATTRIBUTE_GRAPHS: [u64; 2] = [6, 11];
 const ATTRIBUTE_SPARSE: [u64; 2] = [22, 23];
+const ATTRIBUTE_INTS: u64 = 8;
 const TENSOR_DIMS: u64 = 1;
 const TENSOR_TYPE: u64 = 2;
+/// Packed whole numbers: of 32 bits, of 64, without a sign.
+const TENSOR_INTS: [u64; 3] = [5, 7, 11];
 const TENSOR_NAME: u64 = 8;
 const TENSOR_RAW: u64 = 9;
 const TENSOR_EXTERNAL: u64 = 13;
@@ -61,7 +67,10 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Vec<External>, OnnxError> {
 }
 
 /// Calls `visit` with every field of a message.
-fn each<'a>(message: &'a [u8], visit: &mut dyn FnMut(Field<'a>) -> Result<(), OnnxError>) -> Result<(), OnnxError> {
+pub(super) fn each<'a>(
+    message: &'a [u8],
+    visit: &mut dyn FnMut(Field<'a>) -> Result<(), OnnxError>,
+) -> Result<(), OnnxError> {
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next_field().map_err(|_| no_message())? {
         visit(field)?;
@@ -88,6 +97,7 @@ impl Inspector {
             (GRAPH_NODE, Some(node)) => self.node(node, depth),
             (GRAPH_INITIALIZER, Some(tensor)) => self.tensor(tensor),
             (GRAPH_SPARSE, Some(_)) => Err(sparse()),
+            (number, Some(value)) if GRAPH_VALUES.contains(&number) => Message::ValueInfo.check(value, 0),
             _ => Ok(()),
         })
     }
@@ -102,6 +112,7 @@ impl Inspector {
                 (number, Some(tensor)) if ATTRIBUTE_TENSORS.contains(&number) => self.tensor(tensor),
                 (number, Some(graph)) if ATTRIBUTE_GRAPHS.contains(&number) => self.graph(graph, depth + 1),
                 (number, Some(_)) if ATTRIBUTE_SPARSE.contains(&number) => Err(sparse()),
+                (ATTRIBUTE_INTS, Some(list)) => packed(list, |_| ()),
                 _ => Ok(()),
             }),
             _ => Ok(()),
@@ -165,12 +176,8 @@ impl Tensor {
     fn take(&mut self, field: &Field<'_>) -> Result<(), OnnxError> {
         match (field.number, field.contents) {
             (TENSOR_DIMS, None) => self.dimension(field.value),
-            (TENSOR_DIMS, Some(packed)) => {
-                let mut numbers = Fields::new(packed);
-                while !numbers.is_done() {
-                    self.dimension(numbers.varint().map_err(|_| no_message())?);
-                }
-            }
+            (TENSOR_DIMS, Some(list)) => packed(list, |size| self.dimension(size))?,
+            (number, Some(list)) if TENSOR_INTS.contains(&number) => packed(list, |_| ())?,
             (TENSOR_TYPE, None) => self.size = size(field.value),
             (TENSOR_NAME, Some(name)) => self.name = String::from_utf8_lossy(name).into_owned(),
             (TENSOR_RAW, Some(raw)) => self.raw = Some(raw.len() as u64),
@@ -306,6 +313,10 @@ mod tests {
         assert!(problem(&field(7, &nodes)).contains("more than 200000 nodes"));
         assert!(problem(&field(7, &field(15, b""))).contains("sparse tensors"));
         assert!(problem(&with_attribute(b"\x32\x09")).contains("no message of ONNX"));
+        // What follows would be read as the rest of the number, and everything behind it from a wrong place.
+        assert!(problem(&with_attribute(&field(8, &[1, 0x80]))).contains("ends within a number"));
+        assert!(problem(&model(&[int(1, 1), int(2, 7), field(7, &[0xff])])).contains("ends within a number"));
+        assert!(problem(&field(7, &field(11, b"\x12\x09"))).contains("no message of ONNX"));
         assert_eq!(inspect(&[field(7, b""), field(25, &field(7, b""))].concat()), Ok(vec![]));
     }
 }

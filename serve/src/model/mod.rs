@@ -2,6 +2,7 @@
 
 mod inspect;
 mod metadata;
+mod nested;
 mod source;
 mod wire;
 
