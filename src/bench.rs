@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use drifting_models::ops::peak;
 use drifting_serve::Model;
 use drifting_serve::bench::{BenchSettings, Progress, Windows, bench};
 use drifting_serve::engine::{EngineChoice, EngineSettings};
@@ -54,7 +55,7 @@ impl Args {
         let mut threads = if self.threads.is_empty() { usual.collect() } else { self.threads.clone() };
         threads.dedup();
         let windows = Windows { warm_up: self.warm_up, length: self.window, most: self.windows, ..Windows::default() };
-        BenchSettings { batches: self.batches.clone(), threads, windows }
+        BenchSettings { batches: self.batches.clone(), threads, windows, peak }
     }
 }
 

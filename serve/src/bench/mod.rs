@@ -1,7 +1,6 @@
 //! How fast an exported model is here: time and rate for batch sizes and numbers of threads.
 
 mod measure;
-mod peak;
 mod report;
 
 use std::num::NonZeroUsize;
@@ -22,7 +21,7 @@ const LARGEST_BATCH: usize = 1024;
 const MOST_NOISE: usize = 1 << 28;
 
 /// What is measured.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct BenchSettings {
     /// Batch sizes, each with each number of threads.
     pub batches: Vec<usize>,
@@ -30,6 +29,8 @@ pub struct BenchSettings {
     pub threads: Vec<NonZeroUsize>,
     /// How long.
     pub windows: Windows,
+    /// Floating point operations a second of a large matrix product with so many threads, or why they cannot be measured.
+    pub peak: fn(usize) -> Result<f64, String>,
 }
 
 /// A measurement that failed, and why.
@@ -83,7 +84,8 @@ pub fn bench(
         let threads = threads.get();
         let start = Progress { done: (points.len(), all), threads, batch: None, window: 0, images_per_second: 0.0 };
         told(&start);
-        let peak = on_processor(engine.info()).then(|| peak::peak(threads)).transpose().map_err(BenchError::Peak)?;
+        let peak =
+            on_processor(engine.info()).then(|| (settings.peak)(threads)).transpose().map_err(BenchError::Peak)?;
         peaks.extend(peak.map(|flops_per_second| Peak { threads, flops_per_second }));
         for &batch in &settings.batches {
             let inputs = inputs(&model.manifest, batch);
@@ -148,7 +150,7 @@ mod tests {
     use crate::testing::{info, manifest};
 
     fn settings(batches: &[usize]) -> BenchSettings {
-        BenchSettings { batches: batches.to_vec(), threads: Vec::new(), windows: Windows::default() }
+        BenchSettings { batches: batches.to_vec(), threads: Vec::new(), windows: Windows::default(), peak: |_| Ok(1e9) }
     }
 
     #[test]

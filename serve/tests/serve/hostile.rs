@@ -149,6 +149,7 @@ fn what_is_measured_is_a_model_that_works() {
             most: 3,
             tolerance: 9.0,
         },
+        peak: |threads| Ok(1e9 * threads as f64),
     };
     let engine = EngineSettings { choice: EngineChoice::Rten, ..EngineSettings::default() };
     let good = Model::from_bytes(model()).unwrap();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::matmul::{Matrix, Threads, matmul};
+
 /// Rows and columns of the matrices: far beyond the caches' latencies, yet a product takes less than a second on one core.
 const SIDE: usize = 1024;
 /// Time in which products are repeated; the fastest counts.
@@ -12,16 +14,17 @@ const LENGTH: Duration = Duration::from_millis(600);
 ///
 /// # Errors
 /// The operating system refuses the threads.
-pub(super) fn peak(threads: usize) -> Result<f64, String> {
+pub fn peak(threads: usize) -> Result<f64, String> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string())?;
     let (a, b) = (matrix(0), matrix(1));
+    let who = if threads == 1 { Threads::One } else { Threads::All };
     let mut product = vec![0.0; SIDE * SIDE];
     let mut best = Duration::MAX;
     let start = Instant::now();
     // The first one warms threads and memory up.
     for run in 0.. {
         let begin = Instant::now();
-        pool.install(|| multiply(&mut product, &a, &b, threads));
+        pool.install(|| multiply(&mut product, &a, &b, who));
         if run > 0 {
             best = best.min(begin.elapsed());
         }
@@ -38,35 +41,8 @@ fn matrix(seed: usize) -> Vec<f32> {
 }
 
 /// `product` = `a` `b`, all row by row.
-fn multiply(product: &mut [f32], a: &[f32], b: &[f32], threads: usize) {
-    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
-    let (row, column) = (SIDE as isize, 1);
-    assert!([product.len(), a.len(), b.len()].iter().all(|&length| length == SIDE * SIDE));
-    // SAFETY: the three slices hold SIDE x SIDE numbers, as the strides say, and `product` is borrowed alone.
-    #[allow(unsafe_code, reason = "gemm's only interface takes pointers")]
-    unsafe {
-        gemm::gemm(
-            SIDE,
-            SIDE,
-            SIDE,
-            product.as_mut_ptr(),
-            column,
-            row,
-            false,
-            a.as_ptr(),
-            column,
-            row,
-            b.as_ptr(),
-            column,
-            row,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
+fn multiply(product: &mut [f32], a: &[f32], b: &[f32], threads: Threads) {
+    matmul(product, Matrix::new(a, SIDE, SIDE), Matrix::new(b, SIDE, SIDE), 1.0, threads);
 }
 
 #[cfg(test)]
@@ -77,7 +53,7 @@ mod tests {
     fn the_product_is_one_and_its_rate_is_plausible() {
         let (a, b) = (matrix(0), matrix(1));
         let mut product = vec![0.0; SIDE * SIDE];
-        multiply(&mut product, &a, &b, 1);
+        multiply(&mut product, &a, &b, Threads::One);
         for (row, column) in [(0, 0), (3, 1000), (1023, 512)] {
             let expected: f64 = (0..SIDE).map(|k| f64::from(a[row * SIDE + k]) * f64::from(b[k * SIDE + column])).sum();
             assert!((f64::from(product[row * SIDE + column]) - expected).abs() < 1e-2, "{row} {column}");
