@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+#[cfg(unix)]
+use drifting_serve::Reloader;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{Limits, ModelSettings, ServeSettings, Server, is_model_name};
@@ -170,6 +172,8 @@ pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
+        #[cfg(unix)]
+        tokio::spawn(reload_on_hangup(server.reloader())?);
         server.run(stop).await.map_err(anyhow::Error::from)
     });
     // Work that was given up must not hold the process.
@@ -200,6 +204,18 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
             }
         })
     }
+}
+
+/// Has the model files looked at again with every SIGHUP. The handler is in place when this function returns.
+#[cfg(unix)]
+fn reload_on_hangup(reloader: Reloader) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            reloader.reload();
+        }
+    })
 }
 
 #[cfg(test)]

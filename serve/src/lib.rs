@@ -27,6 +27,6 @@ mod worker;
 pub use api::router;
 pub use doctor::{KitReport, LibraryReport, Report, doctor};
 pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
-pub use models::{ModelSettings, Models, NameError, Part, is_model_name};
+pub use models::{ModelSettings, Models, NameError, Part, Reloader, is_model_name};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, ServiceError};

@@ -18,6 +18,8 @@ mod load;
 mod metrics;
 mod models;
 mod openapi;
+mod reload;
+mod replicas;
 mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]
