@@ -98,7 +98,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(workspace: &Workspace, model: &str) -> Self {
-        let mut command = workspace.command(&["serve", model, "--port", "0"]);
+        Self::start_with(workspace, &[model])
+    }
+
+    /// With these arguments of `drifting serve`.
+    pub(crate) fn start_with(workspace: &Workspace, args: &[&str]) -> Self {
+        let mut command = workspace.command(&[&["serve", "--port", "0"], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.map_while(Result::ok).find_map(|line| {
@@ -106,6 +111,13 @@ impl Server {
             Some(rest.split_once('/')?.0.to_owned())
         });
         Self { child, address: address.expect("the server says where it listens") }
+    }
+
+    /// Sends the signal of this name, such as HUP.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
     /// Sends one request; returns status, headers (lower case) and body.

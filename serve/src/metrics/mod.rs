@@ -96,14 +96,14 @@ mod tests {
             "drift_images_total{model=\"a\"} 3",
             "drift_images_total{model=\"b\"} 0",
             "drift_queue_depth{model=\"a\"} 7",
-            "drift_batch_size_bucket{le=\"2\",model=\"a\"} 0",
-            "drift_batch_size_bucket{le=\"4\",model=\"a\"} 1",
+            "drift_batch_size_bucket{model=\"a\",le=\"2\"} 0",
+            "drift_batch_size_bucket{model=\"a\",le=\"4\"} 1",
             "drift_batch_size_sum{model=\"b\"} 2.0",
-            "drift_queue_seconds_bucket{le=\"0.001\",model=\"a\"} 1",
-            "drift_compute_seconds_bucket{le=\"0.01\",model=\"a\"} 0",
+            "drift_queue_seconds_bucket{model=\"a\",le=\"0.001\"} 1",
+            "drift_compute_seconds_bucket{model=\"a\",le=\"0.01\"} 0",
             "drift_compute_seconds_sum{model=\"a\"} 0.02",
             "drift_encode_seconds_count{model=\"a\"} 1",
-            "drift_total_seconds_bucket{le=\"+Inf\",model=\"a\"} 1",
+            "drift_total_seconds_bucket{model=\"a\",le=\"+Inf\"} 1",
         ];
         assert_lines(&metrics.text().unwrap(), &lines);
     }
@@ -129,6 +129,6 @@ mod tests {
             "drift_batch_size_count{model=\"a\"} 2",
         ];
         assert_lines(&after, &lines);
-        assert!(!after.contains("first"), "{after}");
+        assert!(!after.contains("name=\"first"), "{after}");
     }
 }

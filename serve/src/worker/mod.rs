@@ -263,7 +263,7 @@ mod tests {
             let conditions = vec![(1, 1.5); 1 + seed as usize % 9];
             assert_eq!(made.values, Inputs::seeded(&manifest().generator, seed, &conditions).noise, "{seed}");
         }
-        assert_eq!(gate.batches().iter().sum::<usize>(), (0..20).map(|seed| 1 + seed % 9).sum());
+        assert_eq!(gate.batches().iter().sum::<usize>(), (0..20).map(|seed| 1 + seed % 9).sum::<usize>());
         assert_eq!(worker.room.busy(), 0);
     }
 
