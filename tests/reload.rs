@@ -9,6 +9,7 @@ mod common;
 mod fixture;
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Server, Workspace};
@@ -59,4 +60,19 @@ fn models_of_one_name_are_refused_with_both_files() {
         error.contains("\"fixture\"") && error.contains("a.onnx and b.onnx") && error.contains("NAME=b.onnx"),
         "{error}"
     );
+}
+
+/// As when the terminal ends in which the server was started.
+#[test]
+fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let workspace = Workspace::new();
+    fs::write(workspace.path("a.onnx"), fixture::model()).unwrap();
+    let mut command = workspace.command(&["serve", "a.onnx", "--engine", "rten", "--port", "0"]);
+    let mut server = Server::spawn(command.stderr(Stdio::piped()));
+    server.break_log();
+    server.signal("HUP");
+    for _ in 0..3 {
+        assert_eq!(server.request("POST", "/generate?class=1&seed=7").0, 200);
+        assert_eq!(server.request("POST", "/generate?class=77").0, 422);
+    }
 }

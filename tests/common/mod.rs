@@ -103,14 +103,23 @@ impl Server {
 
     /// With these arguments of `drifting serve`.
     pub(crate) fn start_with(workspace: &Workspace, args: &[&str]) -> Self {
-        let mut command = workspace.command(&[&["serve", "--port", "0"], args].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::spawn(workspace.command(&[&["serve", "--port", "0"], args].concat()).stderr(Stdio::null()))
+    }
+
+    /// A command that serves and prints where.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.map_while(Result::ok).find_map(|line| {
             let rest = line.split_once("http://")?.1;
             Some(rest.split_once('/')?.0.to_owned())
         });
         Self { child, address: address.expect("the server says where it listens") }
+    }
+
+    /// Closes its log, which has to be a pipe, under its hands.
+    pub(crate) fn break_log(&mut self) {
+        drop(self.child.stderr.take().expect("a log that is a pipe"));
     }
 
     /// Sends the signal of this name, such as HUP.

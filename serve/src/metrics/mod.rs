@@ -113,10 +113,10 @@ mod tests {
         let metrics = Metrics::new();
         let model = metrics.model("a");
         model.batch(1);
-        model.serves(vec![("name", "first \"b\"\n".to_owned())]);
+        model.serves(&[("name", "first \"b\"\n".to_owned())]);
         let before = metrics.text().unwrap();
         assert_lines(&before, &["drift_model_info{model=\"a\",name=\"first \\\"b\\\"\\n\"} 1"]);
-        model.serves(vec![("name", "second".to_owned())]);
+        model.serves(&[("name", "second".to_owned())]);
         model.reloaded(Reloaded::Swapped);
         model.reloaded(Reloaded::Failed);
         model.batch(1);

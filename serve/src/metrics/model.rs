@@ -173,10 +173,10 @@ impl ModelMetrics {
     }
 
     /// `about` holds names and values that tell the model and the engine that serve from now on.
-    pub(crate) fn serves(&self, about: Labels) {
+    pub(crate) fn serves(&self, about: &[(&'static str, String)]) {
         let mut serves = self.serves.lock().unwrap_or_else(PoisonError::into_inner);
         self.info.remove(&serves);
-        *serves = [&self.labels[..], &about].concat();
+        *serves = [&self.labels[..], about].concat();
         self.info.get_or_create(&serves).set(1);
     }
 }

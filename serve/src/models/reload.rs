@@ -102,7 +102,7 @@ impl Models {
                     return;
                 }
                 tracing::info!(model, sha256, "serves from now on; the one before finishes what it has taken");
-                slot.metrics.serves(labels);
+                slot.metrics.serves(&labels);
                 Reloaded::Swapped
             }
             Err(error) => {

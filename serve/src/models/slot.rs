@@ -40,7 +40,7 @@ impl Slot {
         let Part { name, model, engines } = part;
         let room = Room::new(limits.queue);
         let (service, threads) = Service::start(&model, engines, limits, (&room, &metrics))?;
-        metrics.serves(service.labels());
+        metrics.serves(&service.labels());
         let (current, condition) = (RwLock::new(service), Mutex::default());
         Ok((Self { name, room, metrics, origin, current, condition }, threads))
     }

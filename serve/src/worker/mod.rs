@@ -119,7 +119,7 @@ impl Worker {
         });
         let room = room.ok_or_else(|| Refusal::Full(self.seconds_to_empty()))?;
         let (answer, receiver) = oneshot::channel();
-        self.queue.push(Job::new(order, answer, room)).map_err(|_| Refusal::Stopped)?;
+        self.queue.push(Job::new(order, answer, room))?;
         Ok(receiver)
     }
 

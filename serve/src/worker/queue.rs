@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Refusal;
 use super::job::{Job, Share};
 
 /// Jobs in the order in which they came. Whoever is free takes what waits.
@@ -37,11 +38,14 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job at the end; gives it back where nobody is left to take it.
-    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+    /// Puts a job at the end; drops it where nobody is left to take it.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`].
+    pub(super) fn push(&self, job: Job) -> Result<(), Refusal> {
         let mut state = self.state();
         if state.closed || state.hands == 0 {
-            return Err(job);
+            return Err(Refusal::Stopped);
         }
         state.waiting.push_back(Waiting { job: Arc::new(job), next: 0 });
         drop(state);
