@@ -6,8 +6,11 @@
 
 mod api;
 pub mod bench;
+mod credentials;
 mod doctor;
 pub mod engine;
+mod gate;
+mod listen;
 pub mod load;
 mod metrics;
 mod model;
@@ -22,8 +25,11 @@ mod testing;
 mod warmup;
 mod worker;
 
-pub use api::router;
+pub use api::{guarded, router};
+pub use credentials::Credentials;
 pub use doctor::{KitReport, LibraryReport, Report, doctor};
+pub use gate::{Gate, GateSettings, KeysError, Origins};
+pub use listen::{ConnectionLimits, TlsError, TlsSettings};
 pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, Service, ServiceError};

@@ -12,7 +12,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::api;
+use crate::credentials::Credentials;
 use crate::engine::{self, EngineError, EngineInfo, EngineSettings};
+use crate::gate::{GateSettings, KeysError};
+use crate::listen::{self, ConnectionLimits, Listener, TlsError, TlsSettings};
 use crate::model::{Model, ModelError};
 use crate::service::{Limits, Service, ServiceError};
 
@@ -30,6 +33,12 @@ pub struct ServeSettings {
     pub engine: EngineSettings,
     /// What one server does at most.
     pub limits: Limits,
+    /// What it bears of its connections.
+    pub connections: ConnectionLimits,
+    /// The certificate of an `https` server.
+    pub tls: Option<TlsSettings>,
+    /// Who is let in.
+    pub gate: GateSettings,
     /// How long requests may take to finish once the server is told to stop.
     pub shutdown_deadline: Duration,
 }
@@ -45,6 +54,15 @@ pub enum ServeError {
         /// What the operating system says.
         cause: io::Error,
     },
+    /// The limits of connections cannot be kept.
+    #[error("limits: {0}")]
+    Connections(String),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The API keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The model file cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -81,6 +99,8 @@ fn explain(error: &io::Error) -> String {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    credentials: Credentials,
+    connections: ConnectionLimits,
     service: Arc<Service>,
     engine_thread: JoinHandle<()>,
     deadline: Duration,
@@ -97,18 +117,28 @@ impl Server {
         let listener = TcpListener::bind(settings.address).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
+        let connections = settings.connections;
+        connections.check().map_err(ServeError::Connections)?;
+        let credentials = Credentials::open(settings.tls.as_ref(), &settings.gate)?;
         let model = Model::open(&settings.model)?;
         let engine = engine::open(&model, &settings.engine, notify)?;
         let (service, engine_thread) = Service::start(&model, engine, settings.limits)?;
         let (engine, batch_sizes) = (service.engine(), &service.batch_sizes);
         tracing::info!(%engine, ?batch_sizes, %address, model = %settings.model.display(), "ready");
-        Ok(Self { listener, address, service, engine_thread, deadline: settings.shutdown_deadline })
+        let deadline = settings.shutdown_deadline;
+        Ok(Self { listener, address, credentials, connections, service, engine_thread, deadline })
     }
 
     /// Where the server listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What can be read again while the server runs.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// The engine in use.
@@ -122,25 +152,33 @@ impl Server {
     /// # Errors
     /// The socket fails, or requests are still running after the deadline.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let Self { listener, service, engine_thread, deadline, .. } = self;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (told, stopping) = oneshot::channel();
-        let draining = Arc::clone(&service);
-        let drain = async move {
-            shutdown.await;
-            draining.drain();
-            tracing::info!("told to stop; finishing what is running");
-            let _ = told.send(Instant::now() + deadline);
-        };
-        let serving = axum::serve(listener, api::router(Arc::clone(&service))).with_graceful_shutdown(drain);
-        let mut serving = std::pin::pin!(serving.into_future());
-        let end = tokio::select! {
-            // Only an error ends the server before it is told to stop.
-            result = &mut serving => return result.map_err(ServeError::Socket),
-            Ok(end) = stopping => end,
-        };
+        let Self {
+            listener,
+            credentials: Credentials { tls, gate },
+            connections,
+            service,
+            engine_thread,
+            deadline,
+            ..
+        } = self;
+        let socket = tokio::net::TcpListener::from_std(listener)?;
+        let listener = Listener { socket, tls, limits: connections };
+        let router = api::guarded(Arc::clone(&service), gate);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut serving = Box::pin(listen::serve(listener, router, async {
+            let _ = stopped.await;
+        }));
         tokio::select! {
-            result = &mut serving => result?,
+            // Nothing ends it before it is told to stop.
+            () = &mut serving => return Ok(()),
+            () = shutdown => {}
+        }
+        service.drain();
+        tracing::info!("told to stop; finishing what is running");
+        let end = Instant::now() + deadline;
+        let _ = stop.send(());
+        tokio::select! {
+            () = &mut serving => {}
             () = sleep_until(end) => {
                 let images = service.worker.busy();
                 return Err(ServeError::Deadline { images, deadline });

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape, Inputs, Manifest};
 
 use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::model::{Model, Source};
+use crate::service::{Limits, Service};
 
 /// A tiny generator of five classes.
 pub(crate) fn manifest() -> Manifest {
@@ -13,6 +15,13 @@ pub(crate) fn manifest() -> Manifest {
     let alpha = AlphaRange { min: 1.0, max: 4.0, default: 1.5 };
     let classes = ["Shirt", "Coat", "Bag", "Boot", "Été"].map(str::to_owned).into();
     Manifest { classes, ..Manifest::new("tiny".to_owned(), generator, alpha) }
+}
+
+/// The tiny generator with an engine that never waits.
+pub(crate) fn service() -> Arc<Service> {
+    let (source, sha256) = (Source::Bytes(Vec::new()), String::new());
+    let model = Model { manifest: manifest(), source, size: 0, sha256, profile: None };
+    Service::start(&model, Box::new(Gate::opened().engine()), Limits::default()).unwrap().0
 }
 
 /// Information of an engine that exists in tests only.

@@ -35,7 +35,7 @@ const X_ENGINE_FALLBACK: HeaderName = HeaderName::from_static("x-engine-fallback
 pub(super) async fn generate(State(service): State<Arc<Service>>, request: Request) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let headers = request.headers().clone();
-    let pairs = given::read(request, service.limits.request_timeout).await?;
+    let pairs = given::read(request, &service.limits).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
     let made = make(&service, &parameters).await?;

@@ -1,5 +1,6 @@
 //! The HTTP interface. `docs/http-api.md` describes it for its users.
 
+mod authorize;
 mod encode;
 mod error;
 mod format;
@@ -18,12 +19,10 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::gate::Gate;
 use crate::page;
 use crate::service::Service;
 use error::ApiError;
-
-/// Bytes of a request's body that are read before it is refused.
-const MAX_BODY: usize = 16 << 10;
 
 /// Every address and what answers there; `openapi.json` describes them.
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
@@ -40,16 +39,25 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
     routes
 }
 
-/// The routes of `service`. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a socket.
+/// The routes of `service`, open to everybody. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a
+/// socket.
 pub fn router(service: Arc<Service>) -> Router {
+    guarded(service, Arc::new(Gate::default()))
+}
+
+/// The routes of `service`, of which `gate` tells who may use them.
+pub fn guarded(service: Arc<Service>, gate: Arc<Gate>) -> Router {
     let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    routes
+    let routes = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::max(service.limits.max_body))
         .layer(CatchPanicLayer::custom(trace::panicked))
+        // Around all of them, so that no route can be forgotten.
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), authorize::authorize))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), trace::trace))
-        .with_state(service)
+        .with_state(service);
+    gate.open_to_origins(routes)
 }
 
 async fn not_found(uri: Uri) -> ApiError {
@@ -75,6 +83,33 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::gate::GateSettings;
+
+    /// Asks a locked server without a key.
+    async fn status(app: &Router, method: Method, path: &str) -> StatusCode {
+        let request = axum::http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        tower::ServiceExt::oneshot(app.clone(), request).await.unwrap().status()
+    }
+
+    /// Goes over the list that the router is made of, so that a route that comes later is tried, too.
+    #[tokio::test]
+    async fn every_route_but_health_needs_a_key_once_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys.txt");
+        std::fs::write(&keys, "an-unguessable-key").unwrap();
+        let gate = Gate::open(&GateSettings { keys: Some(keys), ..GateSettings::default() }).unwrap();
+        let app = guarded(crate::testing::service(), Arc::new(gate));
+        let mut open = BTreeSet::new();
+        for (path, _) in routes() {
+            let address = path.replace(['{', '}', '*'], "");
+            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS] {
+                if status(&app, method, &address).await != StatusCode::UNAUTHORIZED {
+                    open.insert(path);
+                }
+            }
+        }
+        assert_eq!(open.into_iter().collect::<Vec<_>>(), ["/healthz", "/readyz"]);
+    }
 
     #[test]
     fn the_description_has_every_route_parameter_and_format() {

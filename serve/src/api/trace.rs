@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::authorize::KeyName;
 use super::error::ApiError;
 use super::header_text;
 use crate::service::Service;
@@ -31,19 +32,21 @@ pub(super) async fn trace(State(service): State<Arc<Service>>, request: Request,
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
     service.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
+    let key = response.extensions_mut().remove::<KeyName>();
+    let key = key.as_ref().map(|KeyName(name)| &**name);
     let ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         service.metrics.rejected(error.code);
         let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
         match error.status.is_server_error() {
-            true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),
-            false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.details.message),
+            true => tracing::error!(%id, %method, path, status, ms, key, code, cause, "{}", error.details.message),
+            false => tracing::info!(%id, %method, path, status, ms, key, code, "{}", error.details.message),
         }
         let allow = response.headers_mut().remove(header::ALLOW);
         response = error.render(&id);
         response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     } else {
-        tracing::info!(%id, %method, path, status, ms, "answered");
+        tracing::info!(%id, %method, path, status, ms, key, "answered");
     }
     response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
     response

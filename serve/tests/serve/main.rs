@@ -10,10 +10,13 @@
 mod api;
 mod body;
 mod client;
+mod connections;
+mod cors;
 mod engines;
 mod fixture;
 mod formats;
 mod hostile;
+mod keys;
 mod load;
 mod metrics;
 mod openapi;
@@ -21,3 +24,4 @@ mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
+mod tls;

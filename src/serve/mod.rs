@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Limits, ServeSettings, Server};
+use drifting_serve::{ConnectionLimits, GateSettings, Limits, ServeSettings, Server};
 use tracing_subscriber::EnvFilter;
 
 use crate::provider::ProviderArgs;
@@ -111,7 +111,17 @@ impl Args {
                 max_batch,
                 runtime: RuntimeSettings::from_env(),
             },
-            limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
+            limits: Limits {
+                max_images,
+                max_batch,
+                exact: !fast_batches,
+                queue,
+                request_timeout: timeout,
+                ..Limits::default()
+            },
+            connections: ConnectionLimits::default(),
+            tls: None,
+            gate: GateSettings::default(),
             shutdown_deadline: self.grace,
             model,
         }
