@@ -6,7 +6,8 @@ use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape, Inputs, Manifest};
 
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::model::{Model, Source};
-use crate::service::{Limits, Service};
+use crate::models::{Models, Part};
+use crate::service::Limits;
 
 /// A tiny generator of five classes.
 pub(crate) fn manifest() -> Manifest {
@@ -17,11 +18,12 @@ pub(crate) fn manifest() -> Manifest {
     Manifest { classes, ..Manifest::new("tiny".to_owned(), generator, alpha) }
 }
 
-/// The tiny generator with an engine that never waits.
-pub(crate) fn service() -> Arc<Service> {
+/// A server of the tiny generator, whose engine never waits.
+pub(crate) fn models() -> Arc<Models> {
     let (source, sha256) = (Source::Bytes(Vec::new()), String::new());
     let model = Model { manifest: manifest(), source, size: 0, sha256, profile: None };
-    Service::start(&model, Box::new(Gate::opened().engine()), Limits::default()).unwrap().0
+    let part = Part { name: "tiny".to_owned(), model, engines: vec![Box::new(Gate::opened().engine())] };
+    Models::start(vec![part], Limits::default()).unwrap()
 }
 
 /// Information of an engine that exists in tests only.

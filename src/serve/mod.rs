@@ -1,143 +1,33 @@
-//! `drifting serve`: arguments to settings, settings to a server.
+//! `drifting serve`: flags, environment and file to settings, settings to a server.
+
+mod args;
+mod file;
+mod layers;
+mod print;
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
-use drifting_serve::engine::{EngineChoice, EngineSettings};
-use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{ConnectionLimits, GateSettings, Limits, ServeSettings, Server};
+use drifting_serve::{ServeSettings, Server};
 use tracing_subscriber::EnvFilter;
 
-use crate::provider::ProviderArgs;
-use crate::shipped::Shipped;
-
-/// Serve an exported model over HTTP, with a page to try it on.
-///
-/// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
-/// from ORT_DYLIB_PATH, else from the cache, else fetched once with pip (set DRIFTING_OFFLINE=1 to forbid that);
-/// `drifting doctor` tells which one is in use. What a GPU needs, `drifting runtime install` fetches.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The file that `drifting export` wrote
-    #[arg(value_name = "MODEL.onnx", required_unless_present = "shipped")]
-    file: Option<PathBuf>,
-
-    /// A model that comes with the program in place of a file; its first use exports and verifies it
-    #[arg(long = "model", value_name = "NAME", conflicts_with = "file")]
-    shipped: Option<Shipped>,
-
-    /// Address to listen on; 0.0.0.0 lets other machines in
-    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    host: IpAddr,
-
-    /// Port to listen on; 0 takes any free one
-    #[arg(long, value_name = "PORT", default_value_t = 8000)]
-    port: u16,
-
-    /// What computes: auto (ONNX Runtime, else rten), onnxruntime (or fail), rten (pure Rust), tensorrt (feature)
-    #[arg(long, value_name = "NAME", default_value_t)]
-    engine: EngineChoice,
-
-    /// With --engine tensorrt: the plan that `drifting export --target tensorrt` wrote [default: the one beside the
-    /// model, else one from the cache, else one that is built now]
-    #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
-
-    /// Threads that compute one batch [default: all processors]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-
-    /// Images computed at once; a smaller batch never waits to fill up
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_batch)]
-    max_batch: usize,
-
-    /// Use every batch size: more images a second under load, but a seed's image may then depend on its batch by one
-    /// level in a pixel here and there
-    #[arg(long)]
-    fast_batches: bool,
-
-    /// Images that one request may ask for
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_images)]
-    max_images: usize,
-
-    /// Images that may wait, over all requests; beyond them the answer is 429
-    #[arg(long, value_name = "N", default_value_t = Limits::default().queue)]
-    queue: usize,
-
-    /// Seconds after which a request is given up
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    timeout: Duration,
-
-    /// Seconds that running requests get once the server is told to stop
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    grace: Duration,
-
-    /// Write the log as JSON lines
-    #[arg(long)]
-    log_json: bool,
-
-    #[command(flatten)]
-    provider: ProviderArgs,
-}
-
-impl Args {
-    fn model(&self) -> anyhow::Result<PathBuf> {
-        match (&self.file, self.shipped) {
-            (Some(file), _) => Ok(file.clone()),
-            (None, Some(shipped)) => shipped.onnx(self.engine),
-            (None, None) => anyhow::bail!("needs a file that `drifting export` wrote, or --model NAME"),
-        }
-    }
-
-    /// The plan that was named, else the one beside the model.
-    fn plan(&self, model: &Path) -> Option<PathBuf> {
-        let beside = || Some(model.with_extension("plan")).filter(|path| path.is_file());
-        self.plan.clone().or_else(beside)
-    }
-
-    fn settings(&self, model: PathBuf) -> ServeSettings {
-        let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
-        ServeSettings {
-            address: SocketAddr::new(self.host, self.port),
-            engine: EngineSettings {
-                choice: self.engine,
-                provider: self.provider.settings(),
-                threads: self.threads,
-                plan: self.plan(&model),
-                max_batch,
-                runtime: RuntimeSettings::from_env(),
-            },
-            limits: Limits {
-                max_images,
-                max_batch,
-                exact: !fast_batches,
-                queue,
-                request_timeout: timeout,
-                ..Limits::default()
-            },
-            connections: ConnectionLimits::default(),
-            tls: None,
-            gate: GateSettings::default(),
-            shutdown_deadline: self.grace,
-            model,
-        }
-    }
-}
-
-/// A number of seconds, as flags say it.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
+pub(crate) use args::{Args, seconds};
+pub(crate) use layers::Layers;
 
 /// Serves until Ctrl-C or SIGTERM.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, layers: &Layers) -> anyhow::Result<()> {
+    let from_file = layers.file.as_ref().map(|file| &file.models[..]).unwrap_or_default();
+    if args.print_settings {
+        print!("{}", print::settings(layers, args.named(from_file)));
+        return Ok(());
+    }
+    let models = args.models(from_file)?;
     log(args.log_json);
-    serve(&args.settings(args.model()?))
+    for (name, meant) in layers::unknown_variables(&layers.command) {
+        let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+        tracing::warn!("the environment variable {name} is no setting{hint}");
+    }
+    serve(&args.settings(models)?)
 }
 
 /// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
@@ -152,11 +42,14 @@ fn log(json: bool) {
 /// Serves `settings` until Ctrl-C or SIGTERM, and prints where.
 pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     let server = Server::bind(settings, &|message| eprintln!("{message}"))?;
-    println!("Serving {} with {}", settings.model.display(), server.engine());
-    if let Some(reason) = &server.engine().fallback {
-        println!("(rten stands in: {reason})");
+    for (model, (name, engine)) in settings.models.iter().zip(server.models()) {
+        println!("Serving {} as {name} with {engine}", model.path.display());
+        if let Some(reason) = &engine.fallback {
+            println!("(rten stands in: {reason})");
+        }
     }
-    println!("Open http://{}/ (Ctrl-C stops)", server.local_addr());
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    println!("Open {scheme}://{}/ (Ctrl-C stops)", server.local_addr());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
@@ -189,54 +82,5 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
                 std::future::pending::<()>().await;
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use drifting_serve::engine::{Precision, Provider, ProviderSettings};
-
-    use super::*;
-    use crate::flags;
-
-    fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
-        Ok(flags::parsed::<Args>(&[&["serve", "model.onnx"], flags].concat())?.settings("model.onnx".into()))
-    }
-
-    #[test]
-    fn flags_become_settings() {
-        let usual = settings(&[]).unwrap();
-        assert_eq!((usual.address.to_string().as_str(), usual.limits), ("127.0.0.1:8000", Limits::default()));
-        let flags = ["--host", "::1", "--port", "0", "--engine", "rten", "--threads", "2", "--timeout", "0.5"];
-        let chosen = settings(&flags).unwrap();
-        assert_eq!((chosen.address.to_string().as_str(), chosen.engine.choice), ("[::1]:0", EngineChoice::Rten));
-        assert_eq!(chosen.limits.request_timeout, Duration::from_millis(500));
-        assert_eq!(chosen.engine.threads.map(NonZeroUsize::get), Some(2));
-        let gpu =
-            ["--provider", "cuda", "--device", "1", "--precision", "tf32", "--gpu-memory", "2048", "--cuda-graphs"];
-        let option = ["--provider-option", "prefer_nhwc=1", "--max-batch", "16"];
-        let gpu = settings(&[&gpu[..], &option].concat()).unwrap().engine;
-        let expected = ProviderSettings {
-            provider: Provider::Cuda,
-            device: 1,
-            precision: Precision::Tf32,
-            memory_limit: Some(2048),
-            cuda_graphs: true,
-            options: vec![("prefer_nhwc".to_owned(), "1".to_owned())],
-        };
-        assert_eq!((gpu.provider, gpu.max_batch, usual.engine.provider), (expected, 16, ProviderSettings::default()));
-    }
-
-    #[test]
-    fn wrong_flags_say_what_is_right() {
-        let refused = |flags: &[&str]| settings(flags).unwrap_err().to_string();
-        assert!(refused(&["--engine", "ort"]).contains("auto, onnxruntime, rten"));
-        assert!(refused(&["--provider", "gpu"]).contains("tensorrt-rtx"));
-        assert!(refused(&["--precision", "fp16"]).contains("bf16"));
-        assert!(refused(&["--provider-option", "key"]).contains("KEY=VALUE"));
-        assert!(refused(&["--gpu-memory", "0"]).contains("--gpu-memory"));
-        assert!(refused(&["--timeout=-1"]).contains("--timeout"));
-        assert!(refused(&["--threads", "0"]).contains("--threads"));
-        assert!(refused(&["--model", "fashion"]).contains("cannot be used with"));
     }
 }

@@ -8,7 +8,8 @@ use toml::Value;
 use super::layers::{self, Layers};
 
 /// Every setting with its value and where that comes from. Keys of clients are not among them: only their file's path.
-pub(super) fn settings(layers: &Layers, serve: &ArgMatches, models: &[ModelSettings]) -> String {
+pub(super) fn settings(layers: &Layers, models: &[ModelSettings]) -> String {
+    let Some(serve) = layers.matches.subcommand_matches("serve") else { return String::new() };
     let mut text = "# The settings of `drifting serve`, and where each comes from.\n".to_owned();
     for arg in layers.command.get_arguments() {
         let Some(key) = layers::key(arg) else { continue };
@@ -16,6 +17,9 @@ pub(super) fn settings(layers: &Layers, serve: &ArgMatches, models: &[ModelSetti
             Some(values) => text += &format!("{key} = {values} # {}\n", source(layers, serve, arg, &key)),
             None => text += &format!("# {key} is not set\n"),
         }
+    }
+    if let Some(name) = serve.get_raw("shipped").and_then(|mut names| names.next()) {
+        text += &format!("# --model {} is served\n", name.to_string_lossy());
     }
     for ModelSettings { name, path, plan } in models {
         let name = name.as_ref().map(|name| ("name", name.clone()));

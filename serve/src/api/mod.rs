@@ -1,12 +1,14 @@
 //! The HTTP interface. `docs/http-api.md` describes it for its users.
 
 mod authorize;
+mod chosen;
 mod encode;
 mod error;
 mod format;
 mod generate;
 mod given;
 mod info;
+mod models;
 mod parameters;
 mod trace;
 
@@ -20,12 +22,12 @@ use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::gate::Gate;
+use crate::models::Models;
 use crate::page;
-use crate::service::Service;
 use error::ApiError;
 
 /// Every address and what answers there; `openapi.json` describes them.
-fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
     let mut routes = vec![
         ("/generate", post(generate::generate)),
         ("/healthz", get(info::healthz)),
@@ -34,29 +36,34 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
         ("/classes", get(info::classes)),
         ("/metrics", get(info::metrics)),
         ("/openapi.json", get(info::openapi)),
+        ("/models", get(models::models)),
+        ("/models/{name}/generate", post(generate::generate)),
+        ("/models/{name}/info", get(info::info)),
+        ("/models/{name}/classes", get(info::classes)),
+        ("/models/{name}/readyz", get(info::model_readyz)),
     ];
     routes.extend(page::routes());
     routes
 }
 
-/// The routes of `service`, open to everybody. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a
-/// socket.
-pub fn router(service: Arc<Service>) -> Router {
-    guarded(service, Arc::new(Gate::default()))
+/// The routes of a server with these models, open to everybody. Can be driven in-process
+/// (`tower::ServiceExt::oneshot`) or served on a socket.
+pub fn router(models: Arc<Models>) -> Router {
+    guarded(models, Arc::new(Gate::default()))
 }
 
-/// The routes of `service`, of which `gate` tells who may use them.
-pub fn guarded(service: Arc<Service>, gate: Arc<Gate>) -> Router {
+/// The routes of a server with these models, of which `gate` tells who may use them.
+pub fn guarded(models: Arc<Models>, gate: Arc<Gate>) -> Router {
     let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let routes = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(service.limits.max_body))
+        .layer(DefaultBodyLimit::max(models.limits.max_body))
         .layer(CatchPanicLayer::custom(trace::panicked))
         // Around all of them, so that no route can be forgotten.
         .layer(middleware::from_fn_with_state(Arc::clone(&gate), authorize::authorize))
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), trace::trace))
-        .with_state(service);
+        .layer(middleware::from_fn_with_state(Arc::clone(&models), trace::trace))
+        .with_state(models);
     gate.open_to_origins(routes)
 }
 
@@ -98,10 +105,12 @@ mod tests {
         let keys = folder.path().join("keys.txt");
         std::fs::write(&keys, "an-unguessable-key").unwrap();
         let gate = Gate::open(&GateSettings { keys: Some(keys), ..GateSettings::default() }).unwrap();
-        let app = guarded(crate::testing::service(), Arc::new(gate));
+        let app = guarded(crate::testing::models(), Arc::new(gate));
         let mut open = BTreeSet::new();
         for (path, _) in routes() {
-            let address = path.replace(['{', '}', '*'], "");
+            // The only model's name, where there is a place for one.
+            let address = path.replace("{name}", "tiny");
+            assert!(!address.contains('{'), "{path}");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS] {
                 if status(&app, method, &address).await != StatusCode::UNAUTHORIZED {
                     open.insert(path);

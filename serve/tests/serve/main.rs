@@ -19,6 +19,7 @@ mod hostile;
 mod keys;
 mod load;
 mod metrics;
+mod models;
 mod openapi;
 mod socket;
 mod state;
