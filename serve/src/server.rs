@@ -161,7 +161,7 @@ impl Server {
         let Self { listener, credentials: Credentials { tls, gate }, connections, models, deadline, .. } = self;
         let socket = tokio::net::TcpListener::from_std(listener)?;
         let listener = Listener { socket, tls, limits: connections };
-        let router = api::guarded(Arc::clone(&models), gate);
+        let router = api::guarded(Arc::clone(&models), &gate);
         let (stop, stopped) = oneshot::channel::<()>();
         let mut serving = Box::pin(listen::serve(listener, router, async {
             let _ = stopped.await;

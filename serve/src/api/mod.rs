@@ -49,11 +49,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
 /// The routes of a server with these models, open to everybody. Can be driven in-process
 /// (`tower::ServiceExt::oneshot`) or served on a socket.
 pub fn router(models: Arc<Models>) -> Router {
-    guarded(models, Arc::new(Gate::default()))
+    guarded(models, &Arc::default())
 }
 
 /// The routes of a server with these models, of which `gate` tells who may use them.
-pub fn guarded(models: Arc<Models>, gate: Arc<Gate>) -> Router {
+pub fn guarded(models: Arc<Models>, gate: &Arc<Gate>) -> Router {
     let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let routes = routes
         .fallback(not_found)
@@ -61,7 +61,7 @@ pub fn guarded(models: Arc<Models>, gate: Arc<Gate>) -> Router {
         .layer(DefaultBodyLimit::max(models.limits.max_body))
         .layer(CatchPanicLayer::custom(trace::panicked))
         // Around all of them, so that no route can be forgotten.
-        .layer(middleware::from_fn_with_state(Arc::clone(&gate), authorize::authorize))
+        .layer(middleware::from_fn_with_state(Arc::clone(gate), authorize::authorize))
         .layer(middleware::from_fn_with_state(Arc::clone(&models), trace::trace))
         .with_state(models);
     gate.open_to_origins(routes)
@@ -105,7 +105,7 @@ mod tests {
         let keys = folder.path().join("keys.txt");
         std::fs::write(&keys, "an-unguessable-key").unwrap();
         let gate = Gate::open(&GateSettings { keys: Some(keys), ..GateSettings::default() }).unwrap();
-        let app = guarded(crate::testing::models(), Arc::new(gate));
+        let app = guarded(crate::testing::models(), &Arc::new(gate));
         let mut open = BTreeSet::new();
         for (path, _) in routes() {
             // The only model's name, where there is a place for one.

@@ -93,6 +93,14 @@ impl Activity {
         }
     }
 
+    /// Everything that was written is on its way.
+    pub(super) fn flushed(&self) {
+        let mut state = self.state();
+        if state.blocked.take().is_some() {
+            state.quiet = Instant::now();
+        }
+    }
+
     /// Everything was written, and the client knows it.
     pub(super) fn close(&self) {
         let mut state = self.state();
@@ -180,6 +188,9 @@ mod tests {
         activity.wrote(false);
         assert_eq!(activity.deadline(&LIMITS), first);
         activity.wrote(true);
+        assert_eq!(patience(&activity), None);
+        activity.wrote(false);
+        activity.flushed();
         assert_eq!(patience(&activity), None);
         activity.close();
         assert_eq!(patience(&activity), Some(2));

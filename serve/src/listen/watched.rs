@@ -67,8 +67,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS takes bytes without sending them.
-        if result.is_pending() {
-            self.activity.wrote(false);
+        match result {
+            Poll::Pending => self.activity.wrote(false),
+            Poll::Ready(_) => self.activity.flushed(),
         }
         result
     }

@@ -17,7 +17,7 @@ fn open_to(origins: &[&str]) -> Router {
     std::fs::write(&keys, "an-unguessable-key").unwrap();
     let origins = Origins::parse(&origins.iter().map(|&origin| origin.to_owned()).collect::<Vec<_>>()).unwrap();
     let gate = Gate::open(&GateSettings { keys: Some(keys), origins }).unwrap();
-    guarded(scripted(Limits::default()), Arc::new(gate))
+    guarded(scripted(Limits::default()), &Arc::new(gate))
 }
 
 async fn from(app: &Router, origin: &str, method: Method, headers: &[(&str, &str)]) -> Answer {

@@ -18,10 +18,10 @@ fn write(folder: &Path, text: &str) -> GateSettings {
     GateSettings { keys: Some(path), ..GateSettings::default() }
 }
 
-fn locked() -> Router {
+pub(crate) fn locked() -> Router {
     let folder = tempfile::tempdir().unwrap();
     let gate = Gate::open(&write(folder.path(), &format!("alice: {KEY}\nanother-unguessable-key\n"))).unwrap();
-    guarded(scripted(Limits::default()), Arc::new(gate))
+    guarded(scripted(Limits::default()), &Arc::new(gate))
 }
 
 async fn with(app: &Router, address: &str, headers: &[(&str, &str)]) -> Answer {
@@ -111,7 +111,7 @@ async fn keys_are_changed_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let settings = write(folder.path(), KEY);
     let gate = Arc::new(Gate::open(&settings).unwrap());
-    let app = guarded(scripted(Limits::default()), Arc::clone(&gate));
+    let app = guarded(scripted(Limits::default()), &gate);
     write(folder.path(), "a-newer-unguessable-key");
     assert_eq!(with(&app, "/info", &[("x-api-key", KEY)]).await.status, 200);
     gate.reload().unwrap();
