@@ -20,6 +20,7 @@ mod page;
 pub mod runtime;
 mod server;
 mod service;
+mod spans;
 mod statistics;
 mod table;
 #[cfg(test)]
@@ -36,3 +37,5 @@ pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
 pub use models::{ModelSettings, Models, NameError, Part, is_model_name};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, ServiceError};
+#[cfg(feature = "otlp")]
+pub use spans::{Collector, CollectorError};

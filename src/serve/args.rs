@@ -20,6 +20,9 @@ use crate::shipped::Shipped;
 /// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
 /// from ORT_DYLIB_PATH, else from the cache, else fetched once with pip (set DRIFTING_OFFLINE=1 to forbid that);
 /// `drifting doctor` tells which one is in use. What a GPU needs, `drifting runtime install` fetches.
+///
+/// Each setting can also be given by the environment variable behind it, or in a file (--config). A program that was
+/// built with the feature `otlp` sends traces to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files that `drifting export` wrote, each with the name that it gets in addresses if not its own; the first one is

@@ -51,10 +51,16 @@ pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     println!("Open {scheme}://{}/ (Ctrl-C stops)", server.local_addr());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    #[cfg(feature = "otlp")]
+    let collector = drifting_serve::Collector::from_env(runtime.handle().clone())?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         server.run(stop).await.map_err(anyhow::Error::from)
     });
+    #[cfg(feature = "otlp")]
+    if let Some(Err(error)) = collector.map(drifting_serve::Collector::finish) {
+        tracing::warn!("{error}");
+    }
     // Work that was given up must not hold the process.
     runtime.shutdown_background();
     result

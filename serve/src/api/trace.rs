@@ -14,6 +14,7 @@ use super::authorize::KeyName;
 use super::error::ApiError;
 use super::header_text;
 use crate::models::Models;
+use crate::spans::Begun;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -25,13 +26,16 @@ const OTHER: &str = "other";
 
 /// Numbers, times, counts and logs a request, and writes the body of an error.
 pub(super) async fn trace(State(models): State<Arc<Models>>, request: Request, next: Next) -> Response {
-    let start = Instant::now();
+    let (start, begun) = (Instant::now(), Begun::new(request.headers()));
     let id = request_id(request.headers().get(X_REQUEST_ID));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
-    models.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
+    let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    models.metrics.answered(route, status);
+    let told = [("http.request.method", method.as_str()), ("http.route", route), ("http.request.id", &id)];
+    begun.end(&mut response, told);
     let key = response.extensions_mut().remove::<KeyName>();
     let key = key.as_ref().map(|KeyName(name)| &**name);
     let ms = start.elapsed().as_secs_f64() * 1e3;

@@ -22,6 +22,8 @@ mod metrics;
 mod models;
 mod openapi;
 mod socket;
+#[cfg(feature = "otlp")]
+mod spans;
 mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
