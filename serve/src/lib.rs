@@ -34,7 +34,7 @@ pub use doctor::{KitReport, LibraryReport, Report, doctor};
 pub use gate::{Gate, GateSettings, KeysError, Origins};
 pub use listen::{ConnectionLimits, TlsError, TlsSettings};
 pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
-pub use models::{ModelSettings, Models, NameError, Part, is_model_name};
+pub use models::{ModelSettings, Models, NameError, Part, Reloader, is_model_name};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, ServiceError};
 #[cfg(feature = "otlp")]

@@ -16,7 +16,7 @@ use crate::engine::{EngineError, EngineInfo, EngineSettings};
 use crate::gate::{GateSettings, KeysError};
 use crate::listen::{self, ConnectionLimits, Listener, TlsError, TlsSettings};
 use crate::model::ModelError;
-use crate::models::{ModelSettings, Models, NameError};
+use crate::models::{ModelSettings, Models, NameError, Reloader};
 use crate::service::{Limits, ServiceError};
 
 /// How long the engines' threads are looked after at a time once the server has stopped.
@@ -151,6 +151,12 @@ impl Server {
     #[must_use]
     pub fn models(&self) -> Vec<(String, EngineInfo)> {
         self.models.slots().map(|slot| (slot.name.clone(), slot.service().engine.clone())).collect()
+    }
+
+    /// What makes the server look at its models' files again while it runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.models.reloader()
     }
 
     /// Answers requests until `shutdown` is done; then takes no new ones and finishes those that run.

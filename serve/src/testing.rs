@@ -47,6 +47,8 @@ impl Gate {
     pub(crate) const FAILS: usize = 2;
     /// The class at which the engine panics.
     pub(crate) const PANICS: usize = 3;
+    /// The class at which no number of the whole batch is finite.
+    pub(crate) const INFINITE: usize = 4;
 
     pub(crate) fn closed() -> Self {
         Self::default()
@@ -63,10 +65,19 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    pub(crate) fn close(&self) {
+        self.0.0.lock().unwrap().open = false;
+    }
+
     /// Returns once the engine has been given a batch.
     pub(crate) fn wait_until_entered(&self) {
+        self.wait_until_batches(1);
+    }
+
+    /// Returns once engines have been given so many batches.
+    pub(crate) fn wait_until_batches(&self, count: usize) {
         let record = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(record, |record| record.batches.is_empty()).unwrap());
+        drop(self.0.1.wait_while(record, |record| record.batches.len() < count).unwrap());
     }
 
     pub(crate) fn batches(&self) -> Vec<usize> {
@@ -99,6 +110,7 @@ impl Engine for Gated {
         if inputs.class.contains(&(Gate::FAILS as i64)) {
             return Err(EngineError::Run { engine: "test", problem: "asked to fail".to_owned() });
         }
-        Ok(inputs.noise.clone())
+        let broken = inputs.class.contains(&(Gate::INFINITE as i64));
+        Ok(if broken { vec![f32::NAN; inputs.noise.len()] } else { inputs.noise.clone() })
     }
 }

@@ -8,6 +8,8 @@ mod print;
 use std::io::IsTerminal;
 
 use anyhow::Context;
+#[cfg(unix)]
+use drifting_serve::{Credentials, Reloader};
 use drifting_serve::{ServeSettings, Server};
 use tracing_subscriber::EnvFilter;
 
@@ -55,6 +57,8 @@ pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     let collector = drifting_serve::Collector::from_env(runtime.handle().clone())?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
+        #[cfg(unix)]
+        tokio::spawn(reload_on_hangup(server.reloader(), server.credentials())?);
         server.run(stop).await.map_err(anyhow::Error::from)
     });
     #[cfg(feature = "otlp")]
@@ -89,4 +93,23 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
             }
         })
     }
+}
+
+/// Has model files, certificate and keys read again with every SIGHUP. The handler is in place when this function returns.
+#[cfg(unix)]
+fn reload_on_hangup(
+    models: Reloader,
+    credentials: Credentials,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen to signals")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match credentials.reload() {
+                Ok(()) => tracing::info!("certificate and keys were read again"),
+                Err(error) => tracing::error!("what served before serves on: {error}"),
+            }
+            models.reload();
+        }
+    })
 }

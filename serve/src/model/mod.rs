@@ -119,12 +119,15 @@ impl Model {
         }
         let profile = metadata::entry(&bytes, PROFILE_KEY)?;
         let (mut hash, mut size) = (Sha256::new().chain_update(&bytes), bytes.len() as u64);
+        let mut file = file.map(|(_, file)| file);
         for other in &others {
-            size += add(&mut hash, &folder.unwrap_or(Path::new(".")).join(other))?;
+            let path = folder.unwrap_or(Path::new(".")).join(other);
+            file = file.map(|file| file.and(path.clone())).transpose()?;
+            size += add(&mut hash, &path)?;
         }
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let source = match file {
-            Some((_, file)) if bytes.len() > largest || !others.is_empty() => file,
+            Some(file) if bytes.len() > largest || !others.is_empty() => file,
             _ => Source::Bytes(bytes),
         };
         Ok(Self { manifest, source, size, sha256, profile })

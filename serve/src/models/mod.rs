@@ -2,6 +2,7 @@
 
 mod name;
 mod open;
+mod reload;
 mod slot;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::service::{Limits, ServiceError};
 
 pub use name::{NameError, is_model_name};
 pub use open::ModelSettings;
+pub use reload::Reloader;
 pub(crate) use slot::Slot;
 
 /// A model with a name and what computes it.
@@ -37,6 +39,7 @@ pub struct Models {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     draining: AtomicBool,
+    turn: Mutex<reload::Turn>,
     /// Threads that must end before the process does.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -69,7 +72,7 @@ impl Models {
         let mut slots = slots.into_iter();
         let first = slots.next().ok_or(ServiceError::Name(NameError::None))?;
         let (others, draining, threads) = (slots.collect(), AtomicBool::new(false), Mutex::new(threads));
-        Ok(Arc::new(Self { first, others, limits, metrics, draining, threads }))
+        Ok(Arc::new(Self { first, others, limits, metrics, draining, turn: Mutex::default(), threads }))
     }
 
     /// The model that is asked when none is named.
@@ -117,12 +120,17 @@ impl Models {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Looks after threads that must end before the process does.
+    fn keep(&self, started: impl IntoIterator<Item = JoinHandle<()>>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.extend(started);
+    }
+
     /// Lets every engine's thread end once it has finished what it has taken.
     pub(crate) fn close(&self) {
         self.drain();
-        for slot in self.slots() {
-            slot.service().worker.close();
-        }
+        self.slots().for_each(Slot::close);
     }
 
     /// Whether a thread runs that must not outlive the process.

@@ -56,11 +56,11 @@ impl Origin {
 }
 
 impl Models {
-    /// Reads every model, then loads and warms one after the other.
+    /// Reads every model, then loads and warms one after the other. `notify` is told before anything is fetched.
     ///
     /// # Errors
     /// Names that are taken, a file or an engine that cannot be used.
-    pub(crate) fn open(settings: &ServeSettings, notify: &dyn Fn(&str)) -> Result<Arc<Self>, ServeError> {
+    pub fn open(settings: &ServeSettings, notify: &dyn Fn(&str)) -> Result<Arc<Self>, ServeError> {
         let mut read = Vec::new();
         for model in &settings.models {
             let origin = Origin::new(model, settings);

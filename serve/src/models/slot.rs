@@ -50,6 +50,24 @@ impl Slot {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts `service` in the place of the one before, unless `too_late`; whether it did.
+    pub(super) fn swap(&self, service: Arc<Service>, too_late: impl FnOnce() -> bool) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Asked while nobody can close what is in the slot: what comes after closing would never be closed.
+        if too_late() {
+            return false;
+        }
+        let before = std::mem::replace(&mut *current, service);
+        drop(current);
+        drop(before);
+        true
+    }
+
+    /// Lets the engines' threads end once they have finished what they have taken.
+    pub(super) fn close(&self) {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).worker.close();
+    }
+
     pub(crate) fn condition(&self) -> MutexGuard<'_, Condition> {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }

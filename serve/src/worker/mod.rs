@@ -225,4 +225,75 @@ mod tests {
         assert!(worker.submit(order(1, 1)).unwrap().blocking_recv().unwrap().is_ok());
         assert!(worker.is_running());
     }
+    #[test]
+    fn in_a_batch_only_the_order_at_fault_fails() {
+        for class in [Gate::FAILS, Gate::PANICS, Gate::INFINITE] {
+            let gate = Gate::closed();
+            let worker = worker(&gate, 64);
+            let first = worker.submit(order(1, 1)).unwrap();
+            gate.wait_until_entered();
+            // One batch of four: an order alone, the one at fault, and the first two images of another.
+            let before = worker.submit(order(2, 1)).unwrap();
+            let fault = worker.submit(Order { class, ..order(3, 1) }).unwrap();
+            let behind = worker.submit(order(4, 3)).unwrap();
+            gate.open();
+            assert!(first.blocking_recv().unwrap().is_ok());
+            assert!(fault.blocking_recv().unwrap().is_err());
+            for (answer, seed) in [(before, 2), (behind, 4)] {
+                let made = answer.blocking_recv().unwrap().unwrap();
+                let count = if seed == 2 { 1 } else { 3 };
+                let conditions = vec![(1, 1.5); count];
+                assert_eq!(made.values, Inputs::seeded(&manifest().generator, seed, &conditions).noise);
+            }
+            assert_eq!(gate.batches(), [1, 4, 1, 1, 2, 1], "class {class}");
+            assert_eq!(worker.room.busy(), 0);
+        }
+    }
+
+    #[test]
+    fn replicas_work_side_by_side_and_images_keep_their_order() {
+        let gate = Gate::closed();
+        let worker = workers(&gate, 3, 200);
+        let answers: Vec<_> = (0..20).map(|seed| worker.submit(order(seed, 1 + seed as usize % 9)).unwrap()).collect();
+        // Three engines are within a batch at a time.
+        gate.wait_until_batches(3);
+        gate.open();
+        for (answer, seed) in answers.into_iter().zip(0..) {
+            let made = answer.blocking_recv().unwrap().unwrap();
+            let conditions = vec![(1, 1.5); 1 + seed as usize % 9];
+            assert_eq!(made.values, Inputs::seeded(&manifest().generator, seed, &conditions).noise, "{seed}");
+        }
+        assert_eq!(gate.batches().iter().sum::<usize>(), (0..20).map(|seed| 1 + seed % 9).sum());
+        assert_eq!(worker.room.busy(), 0);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_takes_no_room() {
+        let gate = Gate::closed();
+        let worker = worker(&gate, 4);
+        let first = worker.submit(order(1, 1)).unwrap();
+        gate.wait_until_entered();
+        drop(worker.submit(order(2, 3)).unwrap());
+        // The queue would be full, and the engine has not looked at it since.
+        let second = worker.submit(order(3, 3)).unwrap();
+        gate.open();
+        assert!(first.blocking_recv().unwrap().is_ok() && second.blocking_recv().unwrap().is_ok());
+        assert_eq!(gate.batches().iter().sum::<usize>(), 4);
+    }
+
+    #[test]
+    fn a_closed_worker_answers_what_it_took_and_takes_nothing_more() {
+        let gate = Gate::closed();
+        let (metrics, room) = (Metrics::new().model("a"), Room::new(9));
+        let settings = WorkerSettings { batch_sizes: vec![1], image_len: 16, room, metrics };
+        let engines: Vec<Box<dyn Engine>> = vec![Box::new(gate.engine()), Box::new(gate.engine())];
+        let (worker, threads) = Worker::start(engines, &manifest().generator, &settings).unwrap();
+        let answers: Vec<_> = (0..5).map(|seed| worker.submit(order(seed, 1)).unwrap()).collect();
+        worker.close();
+        assert_eq!(worker.submit(order(9, 1)).unwrap_err(), Refusal::Stopped);
+        gate.open();
+        assert!(answers.into_iter().all(|answer| answer.blocking_recv().unwrap().is_ok()));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!worker.is_running());
+    }
 }

@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use drifting_serve::{Limits, router};
+use drifting_serve::{Limits, Models, router};
 use drifting_spec::{Inputs, pixels};
 use serde_json::json;
 
-use crate::client::{FAILING, INFINITE, PAUSE, SLOW, app, call, debase64, decode, error, generate, scripted, send};
+use crate::client::{
+    FAILING, INFINITE, PAUSE, SLOW, app, call, debase64, decode, error, generate, scripted, scripted_part, send,
+};
 use crate::fixture;
 
 #[tokio::test]
@@ -172,6 +174,59 @@ async fn a_full_queue_says_when_to_come_back() {
 async fn a_request_that_takes_too_long_is_given_up() {
     let app = router(scripted(Limits { request_timeout: PAUSE / 6, ..Limits::default() }));
     assert_eq!(error(&generate(&app, &format!("class={SLOW}")).await), (504, "timeout".to_owned(), None));
+}
+
+#[tokio::test]
+async fn what_has_been_given_up_is_not_computed() {
+    let app = router(scripted(Limits { request_timeout: PAUSE / 3, ..Limits::default() }));
+    let ask = |query: String| {
+        let app = app.clone();
+        tokio::spawn(async move { generate(&app, &query).await.status.as_u16() })
+    };
+    let slow = ask(format!("class={SLOW}"));
+    while call(&app, Method::GET, "/healthz").await.json()["images_in_queue"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    let behind: Vec<_> = (0..5).map(|seed| ask(format!("class=0&seed={seed}&n=4"))).collect();
+    for answer in behind.into_iter().chain([slow]) {
+        assert_eq!(answer.await.unwrap(), 504);
+    }
+    while call(&app, Method::GET, "/healthz").await.json()["images_in_queue"] != 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(generate(&app, "class=0").await.status, StatusCode::OK);
+    let metrics = call(&app, Method::GET, "/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics);
+    // The slow one, which was already in the engine, and the one that came afterwards.
+    assert!(metrics.contains("drift_batch_size_sum{model=\"fixture\"} 2.0\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_failed_batch_harms_no_other_order() {
+    let models = Models::start(vec![scripted_part("fixture")], Limits::default()).unwrap();
+    let app = router(models);
+    let alone = [generate(&app, "class=0&seed=1").await.body, generate(&app, "class=5&seed=2&n=3").await.body];
+    let ask = |query: String| {
+        let app = app.clone();
+        tokio::spawn(async move { generate(&app, &query).await })
+    };
+    let slow = ask(format!("class={SLOW}"));
+    while call(&app, Method::GET, "/healthz").await.json()["images_in_queue"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    let queries = [
+        "class=0&seed=1".to_owned(),
+        format!("class={FAILING}&n=2"),
+        "class=5&seed=2&n=3".to_owned(),
+        format!("class={INFINITE}&n=2"),
+    ];
+    let mut answers = Vec::new();
+    for task in queries.map(ask) {
+        answers.push(task.await.unwrap());
+    }
+    assert_eq!(answers.iter().map(|answer| answer.status.as_u16()).collect::<Vec<_>>(), [200, 500, 200, 500]);
+    assert_eq!([&answers[0].body, &answers[2].body], [&alone[0], &alone[1]]);
+    assert_eq!(slow.await.unwrap().status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ pub(crate) const FAILING: i64 = 2;
 /// A class whose image is not finite.
 pub(crate) const INFINITE: i64 = 3;
 
-/// An engine whose image is its noise, except for the classes above.
+/// An engine whose image is its noise, except for batches with the classes above.
 struct Scripted(EngineInfo);
 
 impl Engine for Scripted {
@@ -134,11 +134,15 @@ impl Engine for Scripted {
     }
 
     fn run(&mut self, inputs: &Inputs) -> Result<Vec<f32>, EngineError> {
-        match inputs.class[0] {
-            SLOW => std::thread::sleep(PAUSE),
-            FAILING => return Err(EngineError::Run { engine: "scripted", problem: "a secret path".to_owned() }),
-            INFINITE => return Ok(vec![f32::NAN; inputs.noise.len()]),
-            _ => {}
+        let has = |class| inputs.class.contains(&class);
+        if has(SLOW) {
+            std::thread::sleep(PAUSE);
+        }
+        if has(FAILING) {
+            return Err(EngineError::Run { engine: "scripted", problem: "a secret path".to_owned() });
+        }
+        if has(INFINITE) {
+            return Ok(vec![f32::NAN; inputs.noise.len()]);
         }
         Ok(inputs.noise.clone())
     }

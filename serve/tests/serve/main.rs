@@ -21,6 +21,8 @@ mod load;
 mod metrics;
 mod models;
 mod openapi;
+mod reload;
+mod replicas;
 mod socket;
 #[cfg(feature = "otlp")]
 mod spans;
