@@ -39,6 +39,8 @@ pub(super) struct Details {
     pub(super) allowed: Option<Allowed>,
     /// Seconds after which another try makes sense.
     pub(super) retry_after: Option<u64>,
+    /// How a client can say who it is.
+    pub(super) challenge: Option<HeaderValue>,
     /// What is logged and not told.
     pub(super) cause: Option<String>,
 }
@@ -78,7 +80,7 @@ impl ApiError {
 
     /// The response with its JSON body.
     pub(super) fn render(&self, request_id: &str) -> Response {
-        let Details { message, parameter, allowed, retry_after, .. } = &*self.details;
+        let Details { message, parameter, allowed, retry_after, challenge, .. } = &*self.details;
         let mut body = json!({ "code": self.code, "message": message, "request_id": request_id });
         if let Some(parameter) = parameter {
             body["parameter"] = json!(parameter);
@@ -89,6 +91,9 @@ impl ApiError {
         let mut response = (self.status, Json(json!({ "error": body }))).into_response();
         if let Some(seconds) = *retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }

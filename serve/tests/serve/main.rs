@@ -10,10 +10,13 @@
 mod api;
 mod body;
 mod client;
+mod connections;
+mod cors;
 mod engines;
 mod fixture;
 mod formats;
 mod hostile;
+mod keys;
 mod load;
 mod metrics;
 mod models;
@@ -21,6 +24,9 @@ mod openapi;
 mod reload;
 mod replicas;
 mod socket;
+#[cfg(feature = "otlp")]
+mod spans;
 mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
+mod tls;
