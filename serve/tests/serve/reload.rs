@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +10,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::Method;
-use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::{Limits, Model, Models, Reloader, ServeSettings, router};
 use serde_json::Value;
 
 use crate::client::{call, generate};
 use crate::fixture::{self, FLOAT, field, tensor};
+use crate::socket;
 
 /// A model file, its server, and what tells that to look at the file again.
 struct Site {
@@ -75,14 +74,7 @@ impl Site {
 }
 
 fn settings(path: &Path) -> ServeSettings {
-    ServeSettings {
-        models: vec![path.to_owned().into()],
-        address: ([127, 0, 0, 1], 0).into(),
-        engine: EngineSettings { choice: EngineChoice::Rten, threads: 1.try_into().ok(), ..EngineSettings::default() },
-        replicas: NonZeroUsize::MIN,
-        limits: Limits { queue: 100_000, ..Limits::default() },
-        shutdown_deadline: Duration::from_secs(1),
-    }
+    ServeSettings { limits: Limits { queue: 100_000, ..Limits::default() }, ..socket::settings(path.to_owned()) }
 }
 
 fn sha256(file: &[u8]) -> String {

@@ -4,11 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use axum::http::Method;
-use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::{Limits, Models, Part, ServeSettings, router};
 
 use crate::client::{PAUSE, SLOW, app, call, generate, scripted_part};
-use crate::fixture;
+use crate::{fixture, socket};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_compute_at_the_same_time() {
@@ -32,12 +31,9 @@ async fn replicas_compute_at_the_same_time() {
 async fn an_image_does_not_depend_on_which_replica_made_it() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ServeSettings {
-        models: vec![fixture::model_file(folder.path()).into()],
-        address: ([127, 0, 0, 1], 0).into(),
-        engine: EngineSettings { choice: EngineChoice::Rten, threads: 2.try_into().ok(), ..EngineSettings::default() },
         replicas: NonZeroUsize::new(3).unwrap(),
         limits: Limits { queue: 2000, ..Limits::default() },
-        shutdown_deadline: PAUSE,
+        ..socket::settings(fixture::model_file(folder.path()))
     };
     let (one, several) = (app(), router(Models::open(&settings, &|_| {}).unwrap()));
     let expected = generate(&one, "class=3&seed=7&n=64&format=npy").await.body;
