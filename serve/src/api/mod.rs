@@ -15,6 +15,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -35,6 +36,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
         ("/classes", get(info::classes)),
         ("/metrics", get(info::metrics)),
         ("/openapi.json", get(info::openapi)),
+        ("/page/{file}", get(part_of_page)),
     ];
     routes.extend(page::routes());
     routes
@@ -50,6 +52,14 @@ pub fn router(service: Arc<Service>) -> Router {
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), trace::trace))
         .with_state(service)
+}
+
+/// What the pages load.
+async fn part_of_page(uri: Uri) -> Result<Response, ApiError> {
+    match uri.path().rsplit('/').next().and_then(page::part) {
+        Some(part) => Ok(part),
+        None => Err(not_found(uri).await),
+    }
 }
 
 async fn not_found(uri: Uri) -> ApiError {

@@ -10,6 +10,7 @@
 mod api;
 mod body;
 mod client;
+mod deploy;
 mod engines;
 mod fixture;
 mod formats;
@@ -17,6 +18,7 @@ mod hostile;
 mod load;
 mod metrics;
 mod openapi;
+mod page;
 mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::fixture;
 
-fn settings(model: PathBuf) -> ServeSettings {
+pub(crate) fn settings(model: PathBuf) -> ServeSettings {
     ServeSettings {
         model,
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
