@@ -30,6 +30,8 @@ let model;
 let current;
 /** Aborts the run. */
 let running;
+/** What is told while a full queue is waited for. */
+let pause = "";
 /** What `Try again` does. */
 let again = () => {};
 
@@ -146,6 +148,7 @@ async function fill() {
   board.wait(missing());
   showRunning(true);
   measure({});
+  pause = "";
   try {
     await run(cells, current.path, { signal: own.signal, filled, paused });
     tell(`${cells.length} ${cells.length === 1 ? "image" : "images"}`);
@@ -169,11 +172,12 @@ function filled(cell, times) {
   measure(times);
   const done = cells.filter(({ url }) => url).length;
   byId("generate").style.setProperty("--done", done / cells.length);
-  tell(`${done} of ${cells.length}`);
+  tell(pause || `${done} of ${cells.length}`);
 }
 
 function paused(seconds) {
-  if (seconds > 0) tell(`The server is busy; trying again in ${seconds} s`);
+  pause = seconds > 0 ? `The server is busy; trying again in ${seconds} s` : "";
+  tell(pause);
 }
 
 /** Times of this run: to the first and to the last image, and the usual ones within the server. */

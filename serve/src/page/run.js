@@ -6,33 +6,30 @@ import { Busy, Refused, image } from "./ask.js";
 const IN_FLIGHT = 6;
 
 /**
- * Asks for the cells that have no image yet. `filled` hears of each, `paused` of the seconds that a full queue wants.
- * Returns milliseconds to the first image and to the last one.
+ * Asks for the cells that have no image yet. `filled` hears of each, with milliseconds to the first one and so far;
+ * `paused` of the seconds that a full queue wants. Throws the first error once everything on its way has ended.
  */
 export async function run(cells, path, { signal, filled, paused }) {
   const begun = performance.now();
   const busy = new Busy(paused);
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
   const waiting = cells.filter((cell) => !cell.url);
   let first;
   const worker = async () => {
     while (waiting.length > 0) {
       const cell = waiting.shift();
-      await fill(cell, path, { signal: either, busy });
+      await fill(cell, path, { signal, busy });
       first ??= performance.now() - begun;
       filled(cell, { first, all: performance.now() - begun });
     }
   };
-  const stopping = (error) => {
-    failed.abort(error);
-    throw error;
+  let error;
+  // What is on its way is still waited for, but nothing more is asked.
+  const stop = (reason) => {
+    error ??= reason;
+    waiting.length = 0;
   };
-  const workers = Array.from({ length: IN_FLIGHT }, () => worker().catch(stopping));
-  const results = await Promise.allSettled(workers);
-  const errors = results.filter(({ status }) => status === "rejected").map(({ reason }) => reason);
-  // The others ended because the first one did.
-  if (errors.length > 0) throw errors.find((error) => error instanceof Refused) ?? errors[0];
+  await Promise.all(Array.from({ length: IN_FLIGHT }, () => worker().catch(stop)));
+  if (error) throw error;
 }
 
 async function fill(cell, path, options) {

@@ -27,7 +27,8 @@ export class Viewer {
     click("sweep-this", leave(sweep));
     viewer.addEventListener("click", ({ target }) => { if (target === viewer) viewer.close(); });
     viewer.addEventListener("close", () => this.#cells[this.#shown]?.tile.focus());
-    viewer.addEventListener("keydown", (event) => this.#key(event));
+    // Of the document: the focus may have been on a button that is disabled at the end of the row.
+    document.addEventListener("keydown", (event) => { if (viewer.open) this.#key(event); });
     addEventListener("resize", () => { if (viewer.open) this.#fit(); });
     swiped(viewer.querySelector(".stage"), (direction) => this.#step(direction));
   }

@@ -54,8 +54,8 @@ function libraries() {
 
 /** One visit of the page, in a browser profile of its own. */
 export class Visit {
-  /** Opens `path`; `prepare` may set the tab up before. Scripts must not fail, unless `faults` allows it. */
-  static async open(browser, path = "", { prepare, faults = false, base = address } = {}) {
+  /** Opens `path`; `prepare` may set the tab up before. No request may fail, unless `faults` allows it. */
+  static async open(browser, path = "", { prepare, faults = false, base = address, ready = !path.startsWith("docs") } = {}) {
     const visit = new Visit();
     visit.context = await browser.createBrowserContext();
     visit.page = await visit.context.newPage();
@@ -69,7 +69,7 @@ export class Visit {
     await visit.page.setViewport({ width: 1280, height: 860 });
     await prepare?.(visit.page);
     await visit.page.goto(base + path);
-    if (!path.startsWith("docs")) await visit.page.waitForFunction(() => document.querySelector("#class-list input"), { timeout: 10_000 }).catch(() => {});
+    if (ready) await visit.page.waitForSelector("#class-list input");
     return visit;
   }
 
@@ -156,7 +156,8 @@ export class Visit {
   }
 
   async allowCopying() {
-    await this.context.overridePermissions(new URL(address).origin, ["clipboard-read", "clipboard-write"]);
+    await this.page.bringToFront();
+    await this.context.overridePermissions(new URL(address).origin, ["clipboard-read", "clipboard-sanitized-write"]);
   }
 
   /** The page must not be wider than its window. */

@@ -75,7 +75,6 @@ visiting("an image is enlarged, stepped through and closed", "#seed=100&count=5"
   await visit.click("#previous");
   await visit.click("#previous");
   assert.equal(await visit.text("#viewer-place"), "1 of 5");
-  assert.equal(await visit.visible("#previous"), true);
   assert.equal(await visit.page.$eval("#previous", (button) => button.disabled), true);
   await visit.press("End");
   assert.equal(await visit.text("#viewer-place"), "5 of 5");
@@ -367,7 +366,7 @@ for (const [name, answer, told] of [
 test("a page that finds no server starts once there is one", { timeout: 60_000 }, async () => {
   let broken = true;
   const prepare = Visit.answering((url) => (broken && url.pathname.endsWith("/info") ? "lost" : undefined));
-  const visit = await Visit.open(browser, "", { prepare, faults: true });
+  const visit = await Visit.open(browser, "", { prepare, faults: true, ready: false });
   await visit.until(() => !document.getElementById("problem").hidden);
   broken = false;
   await visit.click("#retry");
@@ -431,6 +430,18 @@ test("the page works behind a path", { timeout: 60_000 }, async () => {
   proxy.close();
 });
 
+/** Whether an image shows what `url` does, pixel for pixel. Runs in the page. */
+async function same(image, url) {
+  const other = Object.assign(new Image(), { src: url });
+  await other.decode();
+  const pixels = (one) => {
+    const context = new OffscreenCanvas(one.naturalWidth, one.naturalHeight).getContext("2d");
+    context.drawImage(one, 0, 0);
+    return context.getImageData(0, 0, one.naturalWidth, one.naturalHeight).data.join();
+  };
+  return pixels(image) === pixels(other);
+}
+
 visiting("the reference has every route, and a form that sends what it shows", "docs", {}, async (visit) => {
   await visit.page.waitForSelector("article");
   const api = await (await fetch(`${address}openapi.json`)).json();
@@ -450,8 +461,7 @@ visiting("the reference has every route, and a form that sends what it shows", "
   await visit.page.waitForSelector(`${form} .answer img`);
   assert.match(await visit.text(`${form} .answer`), /^200 OK .* bytes · image\/webp/);
   const [{ bytes }] = shell(command);
-  const shown = await visit.page.$eval(`${form} .answer img`, async (image) => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]);
-  assert.ok(bytes.equals(Buffer.from(shown)));
+  assert.equal(await visit.page.$eval(`${form} .answer img`, same, `data:image/webp;base64,${bytes.toString("base64")}`), true);
   await visit.picture("docs-tried");
 });
 
