@@ -80,12 +80,14 @@ export class Board {
     const { rows, columns } = this.#plan;
     const room = board.clientWidth;
     const gap = 8;
-    let wanted = room < 460 ? (room - 2 * 3) / 3 : 145;
+    const small = isSmall(this.#shape);
+    const [most, inRow] = small ? [145, 3] : [210, 2];
+    let wanted = room < 460 ? (room - (inRow - 1) * 3) / inRow : most;
     if (columns) {
       const heading = Math.min(120, room / 4);
       const across = (room - heading) / columns.length - gap;
       const down = (innerHeight - 220) / rows.length - gap;
-      wanted = Math.max(48, Math.min(wanted, across, Math.max(down, 56)));
+      wanted = Math.max(48, Math.min(wanted, across, Math.max(down, small ? 56 : 112)));
     }
     board.style.setProperty("--tile", `${fitted(this.#shape, Math.max(28, wanted))}px`);
     board.style.setProperty("--ratio", `${this.#shape.width} / ${this.#shape.height}`);

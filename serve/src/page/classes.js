@@ -20,6 +20,7 @@ export class ClassPicker {
   constructor() {
     this.#search.addEventListener("input", () => this.#draw());
     this.#search.addEventListener("keydown", (event) => this.#key(event));
+    byId("class-turn").addEventListener("click", () => this.#turn());
     this.#list.addEventListener("change", ({ target }) => this.#choose(target.value, target.checked));
   }
 
@@ -61,6 +62,12 @@ export class ClassPicker {
       else this.#several.delete(id);
       this.#count();
     } else this.#one = id;
+  }
+
+  /** None of the classes, or again the first ones. */
+  #turn() {
+    this.#several = new Set(this.#several.size > 0 ? [] : [...this.#names.keys()].slice(0, FIRST).map(String));
+    this.#draw();
   }
 
   #key(event) {
@@ -108,7 +115,10 @@ export class ClassPicker {
   }
 
   #count() {
-    byId("class-note").textContent = this.#mode === "sheet" ? `${this.#several.size} of ${this.#names.length}` : "";
+    const sheet = this.#mode === "sheet";
+    byId("class-note").textContent = sheet ? `${this.#several.size} of ${this.#names.length}` : "";
+    byId("class-turn").hidden = !sheet;
+    byId("class-turn").textContent = this.#several.size > 0 ? "None" : `First ${Math.min(FIRST, this.#names.length)}`;
   }
 }
 

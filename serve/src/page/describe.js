@@ -38,7 +38,7 @@ function bounds({ minimum, maximum, maxLength }) {
 }
 
 /** The largest seed is no number of JavaScript's. */
-const plainly = (value) => (value >= 2 ** 64 ? "18446744073709551615" : String(value));
+const plainly = (value) => (value >= 2 ** 64 ? "2⁶⁴ − 1" : String(value));
 
 function reference(target) {
   const name = target.split("/").at(-1);
@@ -50,7 +50,7 @@ export function parameters(operation) {
   const rows = (operation.parameters ?? []).map(({ name, in: place, required, description, schema: shape }) => (
     [element("code", { textContent: name }), place, typed(shape), usual(shape, required), prose(description)]));
   const body = operation.requestBody;
-  const told = rows.length > 0 ? [element("h4", { textContent: "Parameters" }), table(["name", "in", "type", "when left out", ""], rows)] : [];
+  const told = rows.length > 0 ? [element("h4", { textContent: "Parameters" }), table(["name", "in", "type", "default", ""], rows)] : [];
   if (!body) return told;
   const [[kind, { schema: shape }]] = Object.entries(body.content);
   const inner = element("details", {}, element("summary", {}, "Body ", element("code", { textContent: kind })), element("p", {}, prose(body.description)), schema(shape));

@@ -118,6 +118,7 @@ function sweepCell({ query, seed }) {
 function generate() {
   if (!info || !form.reportValidity()) return;
   if (current && !settings.isLocked()) byId("seed").value = drawSeed();
+  quieten();
   const wanted = settings.read(picker, model);
   const next = plan(wanted, names());
   if (next.cells.length === 0) return complain(new ask.Refused("Choose a class first.", false));

@@ -147,6 +147,11 @@ visiting("a class sheet has a row for each class, and headings in its file", "#s
   assert.equal(await visit.text("#class-note"), "10 of 10");
   await visit.click("#class-list label:nth-child(1)");
   assert.equal(await visit.text("#class-note"), "9 of 10");
+  await visit.click("#class-turn");
+  await visit.click("#generate");
+  assert.equal(await visit.text("#problem-text"), "Choose a class first.");
+  await visit.click("#class-turn");
+  await visit.click("#class-list label:nth-child(1)");
   await visit.fill("#from", "2");
   await visit.fill("#steps", "3");
   await visit.generate();
@@ -448,7 +453,7 @@ visiting("the reference has every route, and a form that sends what it shows", "
   const routes = Object.entries(api.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()}${path}`));
   const listed = await visit.texts("section:not(:last-of-type) article h3");
   assert.deepEqual(listed.toSorted(), routes.toSorted());
-  assert.match(await visit.text("#post-generate table"), /seedqueryinteger 0 to 18446744073709551615/);
+  assert.match(await visit.text("#post-generate table"), /seedqueryinteger 0 to 2⁶⁴ − 1/);
   assert.match(await visit.text("#post-generate"), /429.*The queue is full/);
   await visit.picture("docs");
   const form = "#post-generate form";
