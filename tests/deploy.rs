@@ -51,7 +51,8 @@ fn the_unit_starts_a_command_that_exists_and_lets_it_end_by_itself() {
     assert_taken(&words);
     let seconds = |text: &str| text.parse::<f64>().unwrap();
     assert!(seconds(value(UNIT, "TimeoutStopSec=")) > seconds(flag(&words, "--grace")) + 5.0);
-    for (key, expected) in [("DynamicUser=", "yes"), ("ProtectSystem=", "strict"), ("ExecReload=", "/bin/kill -HUP $MAINPID")]
+    for (key, expected) in
+        [("DynamicUser=", "yes"), ("ProtectSystem=", "strict"), ("ExecReload=", "/bin/kill -HUP $MAINPID")]
     {
         assert_eq!(value(UNIT, key), expected);
     }

@@ -17,9 +17,27 @@ macro_rules! parts {
 }
 
 parts![
-    "ask.js", "base.css", "board.js", "classes.js", "describe.js", "docs.css", "docs.js", "dots.js", "icon.svg",
-    "keys.js", "page.css", "page.js", "past.js", "plan.js", "run.js", "settings.js", "sheet.js", "text.js", "theme.js",
-    "tryout.js", "viewer.js",
+    "ask.js",
+    "base.css",
+    "board.js",
+    "classes.js",
+    "describe.js",
+    "docs.css",
+    "docs.js",
+    "dots.js",
+    "icon.svg",
+    "keys.js",
+    "page.css",
+    "page.js",
+    "past.js",
+    "plan.js",
+    "run.js",
+    "settings.js",
+    "sheet.js",
+    "text.js",
+    "theme.js",
+    "tryout.js",
+    "viewer.js",
 ];
 
 /// The documents: `GET /` and `GET /docs`.

@@ -34,7 +34,7 @@ async function executable() {
 }
 
 export async function launch() {
-  const options = { executablePath: await executable(), args: ["--no-sandbox", "--disable-dev-shm-usage"], headless: "shell" };
+  const options = { executablePath: await executable(), args: ["--no-sandbox", "--disable-dev-shm-usage"], headless: "shell", pipe: true };
   try {
     return await puppeteer.launch(options);
   } catch (error) {
@@ -137,7 +137,7 @@ export class Visit {
     const session = await this.page.createCDPSession();
     await session.send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: folder, browserContextId: this.context.id });
     return async () => {
-      for (let tries = 0; tries < 100; tries += 1) {
+      for (let tries = 0; tries < 400; tries += 1) {
         const [name] = readdirSync(folder).filter((file) => !file.endsWith(".crdownload"));
         if (name) {
           const bytes = readFileSync(join(folder, name));

@@ -295,12 +295,17 @@ visiting("nothing moves while the page is built and images come", "", {
       .observe({ type: "layout-shift", buffered: true });
   }),
 }, async (visit) => {
+  const still = async () => {
+    const shifts = await visit.page.evaluate(() => window.shifts);
+    assert.ok(shifts.reduce((sum, [value]) => sum + value, 0) < 0.01, JSON.stringify(shifts));
+  };
+  await still();
   await visit.fill("#count", "24");
+  // What moves within half a second of a key is not counted: the form is sent by itself, later.
   await visit.page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 700); }));
-  await visit.page.evaluate(() => { window.shifts.length = 0; document.getElementById("controls").requestSubmit(); });
+  await visit.page.evaluate(() => document.getElementById("controls").requestSubmit());
   await visit.settled();
-  const shifts = await visit.page.evaluate(() => window.shifts);
-  assert.ok(shifts.reduce((sum, [value]) => sum + value, 0) < 0.01, JSON.stringify(shifts));
+  await still();
 });
 
 visiting("who wants less motion gets none", "#count=3", {
