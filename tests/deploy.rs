@@ -1,5 +1,7 @@
 //! The command lines of operators' files (serve/deploy/) are such as the program takes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy only spares functions marked #[test]")]
+
 mod common;
 
 use common::Workspace;
