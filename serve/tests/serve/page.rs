@@ -15,7 +15,7 @@ fn workspace() -> PathBuf {
 /// The folder of the packages that the steps need, a browser among them.
 fn packages() -> String {
     let made = Command::new("tools/node-modules").arg("serve/tests/page").current_dir(workspace()).output();
-    let made = made.expect("tools/node-modules cannot be started");
+    let made = made.unwrap_or_else(|error| panic!("tools/node-modules cannot be started: {error}"));
     let problem = String::from_utf8_lossy(&made.stderr);
     assert!(
         made.status.success(),
@@ -29,7 +29,7 @@ fn steps(folder: &str, server: SocketAddr) -> Output {
     let mut command = Command::new("node");
     command.args(["--test", "--test-reporter=spec", "serve/tests/page/page.test.mjs"]).current_dir(workspace());
     command.env("NODE_FOLDER", folder).env("PAGE_ADDRESS", format!("http://{server}/"));
-    command.output().expect("node cannot be started")
+    command.output().unwrap_or_else(|error| panic!("node cannot be started: {error}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
