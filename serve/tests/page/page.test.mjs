@@ -80,7 +80,8 @@ visiting("an image is enlarged, stepped through and closed", "#seed=100&count=5"
   assert.equal(await visit.text("#viewer-place"), "5 of 5");
   await visit.press("Escape");
   assert.equal(await visit.page.$eval("#viewer", (dialog) => dialog.open), false);
-  assert.match(await visit.page.evaluate(() => document.activeElement.ariaLabel), /seed 104$/);
+  // The dialog first gives the focus back to where it was; what is told of its end then moves it.
+  await visit.until(() => /seed 104$/.test(document.activeElement.ariaLabel));
 });
 
 visiting("the copied curl gives the bytes that are downloaded", "#class=8&alpha=2.25&seed=18446744073709551615&count=1", {}, async (visit) => {
