@@ -18,6 +18,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -41,6 +42,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
         ("/models/{name}/info", get(info::info)),
         ("/models/{name}/classes", get(info::classes)),
         ("/models/{name}/readyz", get(info::model_readyz)),
+        ("/page/{file}", get(part_of_page)),
     ];
     routes.extend(page::routes());
     routes
@@ -65,6 +67,14 @@ pub fn guarded(models: Arc<Models>, gate: &Arc<Gate>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&models), trace::trace))
         .with_state(models);
     gate.open_to_origins(routes)
+}
+
+/// What the pages load.
+async fn part_of_page(uri: Uri) -> Result<Response, ApiError> {
+    match uri.path().rsplit('/').next().and_then(page::part) {
+        Some(part) => Ok(part),
+        None => Err(not_found(uri).await),
+    }
 }
 
 async fn not_found(uri: Uri) -> ApiError {

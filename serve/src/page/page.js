@@ -1,43 +1,79 @@
-// The page's behaviour: it asks this server for one image at a time, so that the grid fills as they come and every
-// image has a seed of its own.
+// The page: asks this server for images, one request each, and shows them as they come.
 
-const byId = (id) => document.getElementById(id);
+import * as ask from "./ask.js";
+import { Board } from "./board.js";
+import { ClassPicker } from "./classes.js";
+import { drawDots } from "./dots.js";
+import { listen } from "./keys.js";
+import { Past } from "./past.js";
+import { MOST_CELLS, plan } from "./plan.js";
+import { run } from "./run.js";
+import * as settings from "./settings.js";
+import { sheet } from "./sheet.js";
+import { byId, drawSeed, median, milliseconds, save } from "./text.js";
+import { Viewer } from "./viewer.js";
+
 const form = byId("controls");
-const gallery = byId("gallery");
-const viewer = byId("viewer");
+const picker = new ClassPicker();
+const board = new Board((index) => viewer.open(current, index), () => fill());
+const viewer = new Viewer({ reuse: restoreCell, sweep: sweepCell });
+const past = new Past(async (wanted) => {
+  await restore(wanted);
+  byId("generate").focus({ preventScroll: true });
+});
 
-/** Classes that are offered side by side; more are searched by name. */
-const MOST_CHIPS = 24;
-/** Requests on their way at a time. */
-const IN_FLIGHT = 4;
-/** Longest side of an image that is shown with visible pixels. */
-const SMALL = 96;
-const MAX_SEED = (1n << 64n) - 1n;
-
+/** What `/info` says of the model in use. */
 let info;
-let images = [];
-let shown = 0;
-let running = null;
+/** The model in use, where the server has several. */
+let model;
+/** What is on the board: `{ plan, settings, path, shape }`. */
+let current;
+/** Aborts the run. */
+let running;
+/** What is told while a full queue is waited for. */
+let pause = "";
+/** What `Try again` does. */
+let again = () => {};
+
+const names = () => info.model.manifest.classes;
 
 // ---- Setting up -----------------------------------------------------------------------------------------------------
 
 async function start() {
-  const response = await fetch("info");
-  if (!response.ok) throw new Error(`GET /info answered ${response.status}`);
-  info = await response.json();
+  quieten();
+  try {
+    await offerModels();
+    await useModel();
+  } catch (error) {
+    complain(error, start);
+  }
+}
+
+/** A choice of models, where there are several. */
+async function offerModels() {
+  const models = (await ask.json("models"))?.models ?? [];
+  const select = byId("model");
+  if (models.length < 2) return;
+  const wanted = settings.fromAddress().model;
+  select.replaceChildren(...models.map(({ name }) => new Option(name)));
+  select.value = models.find(({ name }) => name === wanted)?.name ?? models.find((one) => one.default)?.name ?? models[0].name;
+  select.hidden = false;
+  byId("model-name").classList.add("hidden");
+  model = select.value;
+}
+
+async function useModel() {
+  info = await ask.json(ask.address(model, "info"));
   const { manifest } = info.model;
   const { image, classes } = manifest.generator;
   document.title = `${manifest.name} · drifting`;
   byId("model-name").textContent = manifest.name;
-  byId("model-facts").textContent = `One step from noise to ${image.width} × ${image.height} images, ${classes} classes`;
+  byId("model-facts").textContent = `${image.width} × ${image.height} images in one step, ${classes} classes`;
   byId("engine").textContent = engineText(info.engine);
-  offerClasses(manifest.classes);
-  offerAlpha(manifest.alpha);
-  byId("count").max = info.limits.max_images;
-  byId("count").value = Math.min(16, info.limits.max_images);
+  picker.offer(manifest.classes);
+  settings.bound(manifest);
   byId("seed").value = drawSeed();
-  readAddress();
-  fitTiles();
+  restore(settings.fromAddress());
 }
 
 function engineText(engine) {
@@ -45,321 +81,189 @@ function engineText(engine) {
   return engine.fallback ? `${text} (ONNX Runtime is not available)` : text;
 }
 
-function offerClasses(names) {
-  if (names.length > MOST_CHIPS) {
-    const search = byId("class-search");
-    search.hidden = false;
-    search.required = true;
-    search.value = names[0];
-    byId("class-names").append(...names.map((name) => new Option(name)));
-    return;
+// ---- Settings that come from elsewhere ------------------------------------------------------------------------------
+
+/** Takes settings over; a seed that comes with them is kept. */
+async function restore(wanted) {
+  if (wanted.model && wanted.model !== model && [...byId("model").options].some(({ value }) => value === wanted.model)) {
+    byId("model").value = wanted.model;
+    await changeModel();
   }
-  const chip = (value, name) => {
-    const [label, input, text] = ["label", "input", "span"].map((tag) => document.createElement(tag));
-    Object.assign(input, { type: "radio", name: "class", value, required: true });
-    text.textContent = name;
-    label.append(input, text);
-    return label;
-  };
-  byId("class-chips").append(...names.map((name, index) => chip(index, name)), chip("every", "Every class"));
-  form.elements.class.value = "0";
+  settings.write(wanted, picker);
+  if (wanted.seed) settings.setLock(true);
 }
 
-function offerAlpha({ min, max, default: usual }) {
-  const alpha = byId("alpha");
-  Object.assign(alpha, { min, max, step: "any", value: usual, disabled: min === max });
-  const range = byId("alpha-range");
-  range.replaceChildren(...[number(min), number(max)].map((text) => Object.assign(document.createElement("span"), { textContent: text })));
-  const show = () => { byId("alpha-value").textContent = number(chosenAlpha()); };
-  alpha.addEventListener("input", show);
-  alpha.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05, PageDown: -0.5, PageUp: 0.5 }[event.key];
-    if (step === undefined) return;
-    event.preventDefault();
-    alpha.value = chosenAlpha() + step;
-    show();
-  });
-  show();
-}
-
-/** Two decimals, and never outside of the range that the model was trained on. */
-function chosenAlpha() {
-  const { min, max } = info.model.manifest.alpha;
-  return Math.min(max, Math.max(min, Math.round(byId("alpha").valueAsNumber * 100) / 100));
-}
-
-const number = (value) => String(Number(value.toFixed(4)));
-
-function drawSeed() {
-  return String(crypto.getRandomValues(new Uint32Array(1))[0]);
-}
-
-/** Tiles are whole multiples of small images, so that all their pixels are equally large; a phone gets three in a row. */
-function fitTiles() {
-  const { width, height } = info.model.manifest.generator.image;
-  const narrow = window.innerWidth < 500;
-  const wanted = narrow ? (window.innerWidth - 52) / 3 : 145;
-  const large = narrow ? wanted : 180;
-  const tile = width <= SMALL ? width * Math.max(1, Math.floor(wanted / width)) : large;
-  document.documentElement.style.setProperty("--tile", `${tile}px`);
-  document.documentElement.style.setProperty("--ratio", `${width} / ${height}`);
-}
-
-// ---- The address keeps the settings ---------------------------------------------------------------------------------
-
-function readAddress() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const set = (id) => { if (wanted.has(id)) byId(id).value = wanted.get(id); };
-  ["count", "alpha"].forEach(set);
-  byId("alpha").dispatchEvent(new Event("input"));
-  if (wanted.has("class")) {
-    if (form.elements.class) form.elements.class.value = wanted.get("class");
-    else byId("class-search").value = wanted.get("class");
-    if (form.elements.class && !form.elements.class.value) form.elements.class.value = "0";
-  }
-  if (/^[0-9]{1,20}$/.test(wanted.get("seed") ?? "")) {
-    byId("seed").value = wanted.get("seed");
-    setLock(true);
+async function changeModel() {
+  running?.abort();
+  model = byId("model").value;
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    await useModel();
+  } catch (error) {
+    complain(error, changeModel);
   }
 }
 
-function writeAddress() {
-  const settings = { class: chosenClass(), alpha: number(chosenAlpha()), seed: byId("seed").value, count: byId("count").value };
-  history.replaceState(null, "", `#${new URLSearchParams(settings)}`);
+function restoreCell({ query, alpha, seed }) {
+  restore({ mode: "images", classes: [query.get("class")], alpha, seed });
 }
 
-const chosenClass = () => form.elements.class?.value ?? byId("class-search").value;
+function sweepCell({ query, seed }) {
+  restore({ mode: "sweep", classes: [query.get("class")], seed, count: "1" });
+  generate();
+}
 
 // ---- Generating -----------------------------------------------------------------------------------------------------
 
-async function generate() {
-  if (!isLocked() && images.length > 0) byId("seed").value = drawSeed();
-  writeAddress();
-  clear();
-  const chosen = chosenClass();
-  const classes = info.model.manifest.classes;
-  const count = byId("count").valueAsNumber;
-  const alpha = number(chosenAlpha());
-  const first = BigInt(byId("seed").value);
-  images = Array.from({ length: count }, (_, index) => {
-    const which = chosen === "every" ? String(index % classes.length) : chosen;
-    const seed = String((first + BigInt(index)) & MAX_SEED);
-    const image = { query: new URLSearchParams({ class: which, alpha, seed }), class: classes[which] ?? which, alpha, seed };
-    return Object.assign(image, { tile: tile(image, index) });
-  });
-  gallery.append(...images.map((image) => image.tile));
-  running = new AbortController();
-  byId("generate").classList.add("running");
-  byId("generate").textContent = "Stop";
-  const begun = performance.now();
-  const waiting = [...images];
-  const worker = async () => { while (waiting.length > 0 && running) await fill(waiting.shift(), running.signal); };
-  try {
-    await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
-    report(performance.now() - begun);
-  } catch (error) {
-    if (error.name !== "AbortError") complain(error.message);
-    images.filter((image) => !image.url).forEach((image) => image.tile.classList.add("failed"));
-  } finally {
-    running?.abort();
-    running = null;
-    byId("generate").classList.remove("running");
-    byId("generate").textContent = "Generate";
-    byId("tools").hidden = !images.some((image) => image.url);
+function generate() {
+  if (!info || !form.reportValidity()) return;
+  if (current && !settings.isLocked()) byId("seed").value = drawSeed();
+  quieten();
+  const wanted = settings.read(picker, model);
+  const next = plan(wanted, names());
+  if (next.cells.length === 0) return complain(new ask.Refused("Choose a class first.", false));
+  if (next.cells.length > MOST_CELLS) {
+    return complain(new ask.Refused(`These are ${next.cells.length} images; the page makes ${MOST_CELLS} at most.`, false));
   }
-}
-
-function tile(image, index) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.disabled = true;
-  const [frame, caption, name, seed] = Array.from({ length: 4 }, () => document.createElement("span"));
-  frame.className = "frame";
-  caption.className = "caption";
-  name.textContent = image.class;
-  seed.textContent = image.seed;
-  caption.append(name, seed);
-  button.append(frame, caption);
-  button.addEventListener("click", () => open(index));
-  return button;
-}
-
-async function fill(image, signal) {
-  const begun = performance.now();
-  const response = await ask(image.query, signal);
-  const headers = response.headers;
-  image.total = performance.now() - begun;
-  image.compute = Number(headers.get("x-compute-ms"));
-  image.queue = Number(headers.get("x-queue-ms"));
-  image.batch = headers.get("x-batch-size");
-  image.url = URL.createObjectURL(await response.blob());
-  const picture = new Image();
-  picture.src = image.url;
-  picture.alt = `${image.class}, alpha ${image.alpha}, seed ${image.seed}`;
-  picture.className = sizeClass();
-  await picture.decode();
-  image.picture = picture;
-  image.tile.firstChild.append(picture);
-  image.tile.disabled = false;
-  report();
-}
-
-/** One request; a full queue is asked again when it says so. */
-async function ask(query, signal) {
-  for (;;) {
-    const response = await fetch(`generate?${query}`, { method: "POST", signal });
-    if (response.ok) return response;
-    if (response.status !== 429) {
-      const body = await response.json().catch(() => null);
-      throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
-    }
-    const pause = 1000 * Number(response.headers.get("retry-after") ?? 1);
-    await new Promise((resolve) => { setTimeout(resolve, pause); });
-    signal.throwIfAborted();
-  }
-}
-
-function sizeClass() {
-  const { width, height } = info.model.manifest.generator.image;
-  return Math.max(width, height) <= SMALL ? "small-image" : "";
-}
-
-function report(elapsed) {
-  const done = images.filter((image) => image.url);
-  const median = (key) => done.map((image) => image[key]).sort((a, b) => a - b)[done.length >> 1];
-  const each = `${milliseconds(median("total"))} a request, ${milliseconds(median("compute"))} of it in the engine`;
-  const progress = elapsed === undefined ? `${done.length} of ${images.length}` : `${done.length} in ${milliseconds(elapsed)}`;
-  byId("status").textContent = `${progress} · ${each}`;
-}
-
-const milliseconds = (ms) => (ms < 10 ? `${ms.toFixed(1)} ms` : ms < 10000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
-
-function clear() {
-  images.forEach((image) => image.url && URL.revokeObjectURL(image.url));
-  gallery.replaceChildren();
+  settings.keepInAddress(wanted);
+  for (const { url } of current?.plan.cells ?? []) if (url) URL.revokeObjectURL(url);
+  const shape = info.model.manifest.generator.image;
+  current = { plan: next, settings: wanted, path: ask.address(model, "generate"), shape };
+  const [title, subtitle] = settings.inWords(wanted, names());
+  byId("title").textContent = title;
+  byId("subtitle").textContent = subtitle;
   byId("empty").hidden = true;
-  byId("tools").hidden = true;
-  byId("problem").hidden = true;
-  byId("status").textContent = "";
+  board.draw(next, shape);
+  if (matchMedia("(max-width: 50rem)").matches) document.querySelector("main").scrollIntoView();
+  return fill();
 }
 
-function complain(message) {
-  byId("problem").textContent = message;
+/** Asks for the images that the board lacks. */
+async function fill() {
+  if (running) return;
+  quieten();
+  const { cells } = current.plan;
+  const missing = () => cells.filter((cell) => !cell.url);
+  const own = new AbortController();
+  running = own;
+  board.wait(missing());
+  showRunning(true);
+  measure({});
+  pause = "";
+  try {
+    await run(cells, current.path, { signal: own.signal, filled, paused });
+    tell(`${cells.length} ${cells.length === 1 ? "image" : "images"}`);
+  } catch (error) {
+    board.fail(missing());
+    if (error instanceof ask.Refused) complain(error, fill);
+    else if (error.name === "AbortError") tell(`Stopped after ${cells.length - missing().length} of ${cells.length}`);
+    else throw error;
+  } finally {
+    running = undefined;
+    showRunning(false);
+    const [first] = cells.filter((cell) => cell.url);
+    byId("sheet").disabled = !first;
+    if (first) past.add(current.settings, names(), first.picture);
+  }
+}
+
+function filled(cell, times) {
+  const { cells } = current.plan;
+  board.show(cell);
+  measure(times);
+  const done = cells.filter(({ url }) => url).length;
+  byId("generate").style.setProperty("--done", done / cells.length);
+  tell(pause || `${done} of ${cells.length}`);
+}
+
+function paused(seconds) {
+  pause = seconds > 0 ? `The server is busy; trying again in ${seconds} s` : "";
+  tell(pause);
+}
+
+/** Times of this run: to the first and to the last image, and the usual ones within the server. */
+function measure({ first, all }) {
+  const done = current.plan.cells.filter(({ url }) => url);
+  const usual = (key) => (done.length > 0 ? milliseconds(median(done.map((cell) => cell[key]))) : "–");
+  byId("latency-first").textContent = milliseconds(first);
+  byId("latency-all").textContent = milliseconds(all);
+  byId("latency-queue").textContent = usual("queue");
+  byId("latency-compute").textContent = usual("compute");
+}
+
+function showRunning(on) {
+  const button = byId("generate");
+  button.classList.toggle("running", on);
+  if (on) button.style.setProperty("--done", 0);
+  byId("generate-text").textContent = on ? "Stop" : "Generate";
+  byId("board").ariaBusy = String(on);
+}
+
+function tell(text) {
+  byId("status").textContent = text;
+}
+
+function complain({ message, again: worthwhile }, retry) {
+  tell("");
+  again = retry;
+  byId("problem-text").textContent = message;
+  byId("retry").hidden = !(retry && worthwhile);
   byId("problem").hidden = false;
 }
 
-// ---- One image ------------------------------------------------------------------------------------------------------
-
-function open(index) {
-  const image = images[index];
-  if (!image?.url) return;
-  shown = index;
-  const large = byId("large");
-  large.src = image.url;
-  large.alt = image.picture.alt;
-  large.className = sizeClass();
-  byId("viewer-title").textContent = image.class;
-  const facts = {
-    Alpha: image.alpha, Seed: image.seed, Engine: milliseconds(image.compute), Queue: milliseconds(image.queue),
-    Request: milliseconds(image.total), Batch: image.batch,
-  };
-  byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [["dt", name], ["dd", value]])
-    .map(([tag, text]) => Object.assign(document.createElement(tag), { textContent: text })));
-  byId("download").href = image.url;
-  byId("download").download = fileName(image);
-  byId("curl").textContent = "Copy as curl";
-  byId("previous").disabled = !images[index - 1]?.url;
-  byId("next").disabled = !images[index + 1]?.url;
-  if (!viewer.open) viewer.showModal();
+function quieten() {
+  byId("problem").hidden = true;
 }
 
-const fileName = (image) => `${image.class}-alpha${image.alpha}-seed${image.seed}.png`.replace(/[^\w.-]+/g, "_");
-
-async function copyCurl() {
-  const image = images[shown];
-  const address = new URL(`generate?${image.query}`, location.href);
-  const command = `curl -X POST '${address.href.replaceAll("'", "%27")}' -o '${fileName(image)}'`;
-  try {
-    await navigator.clipboard.writeText(command);
-    byId("curl").textContent = "Copied";
-  } catch {
-    window.prompt("Copy this command", command);
-  }
+async function saveSheet() {
+  if (byId("sheet").disabled) return;
+  const name = `${info.model.manifest.name}-${current.settings.mode}-seed${current.settings.seed}.png`;
+  save(await sheet(current.plan, current.shape), name.replace(/[^\w.-]+/g, "_"));
 }
-
-function useSeed() {
-  byId("seed").value = images[shown].seed;
-  setLock(true);
-  writeAddress();
-  viewer.close();
-}
-
-function saveSheet() {
-  const pictures = images.filter((image) => image.picture).map((image) => image.picture);
-  const { width, height } = info.model.manifest.generator.image;
-  const [columns, gap] = [Math.ceil(Math.sqrt(pictures.length)), 2];
-  const rows = Math.ceil(pictures.length / columns);
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: columns * (width + gap) - gap, height: rows * (height + gap) - gap });
-  const context = canvas.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  pictures.forEach((picture, index) => {
-    context.drawImage(picture, (index % columns) * (width + gap), Math.floor(index / columns) * (height + gap));
-  });
-  canvas.toBlob((blob) => {
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "drifting.png" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
-}
-
-// ---- The lock -------------------------------------------------------------------------------------------------------
-
-const isLocked = () => byId("lock").getAttribute("aria-pressed") === "true";
-const setLock = (locked) => byId("lock").setAttribute("aria-pressed", String(locked));
 
 // ---- Wiring ---------------------------------------------------------------------------------------------------------
 
+const click = (id, action) => byId(id).addEventListener("click", action);
+const another = () => { byId("seed").value = drawSeed(); };
+const turnLock = () => settings.setLock(!settings.isLocked());
+const go = () => (running ? running.abort() : generate());
+const setMode = (mode) => {
+  if (form.elements.mode.value !== mode) settings.write({ mode }, picker);
+};
+
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (running) running.abort();
-  else if (info) generate();
+  go();
 });
-byId("dice").addEventListener("click", () => { byId("seed").value = drawSeed(); });
-byId("lock").addEventListener("click", () => setLock(!isLocked()));
-byId("seed").addEventListener("input", () => setLock(true));
-byId("previous").addEventListener("click", () => open(shown - 1));
-byId("next").addEventListener("click", () => open(shown + 1));
-byId("curl").addEventListener("click", copyCurl);
-byId("reuse").addEventListener("click", useSeed);
-byId("close").addEventListener("click", () => viewer.close());
-byId("sheet").addEventListener("click", saveSheet);
-viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-viewer.addEventListener("close", () => images[shown]?.tile.focus());
-viewer.addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") open(shown - 1);
-  if (event.key === "ArrowRight") open(shown + 1);
+form.addEventListener("change", ({ target }) => { if (target.name === "mode") settings.write({ mode: target.value }, picker); });
+byId("alpha").addEventListener("input", settings.showAlpha);
+byId("alpha").addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05, PageDown: -0.5, PageUp: 0.5 }[event.key];
+  if (step === undefined) return;
+  event.preventDefault();
+  settings.moveAlpha(step);
 });
-window.addEventListener("resize", () => { if (info) fitTiles(); });
+byId("seed").addEventListener("input", () => settings.setLock(true));
+byId("model").addEventListener("change", changeModel);
+click("dice", another);
+click("lock", turnLock);
+click("sheet", saveSheet);
+click("retry", () => again());
+click("dismiss", quieten);
+listen([
+  ["g", "Generate, or stop", go],
+  ["/", "Search the classes", () => picker.search()],
+  ["r", "Draw another seed", another],
+  ["l", "Keep the seed, or not", turnLock],
+  ["[", "Less guidance", () => settings.moveAlpha(-0.05)],
+  ["]", "More guidance", () => settings.moveAlpha(0.05)],
+  ["1", "Images", () => setMode("images")],
+  ["2", "Alpha sweep", () => setMode("sweep")],
+  ["3", "Class sheet", () => setMode("sheet")],
+  ["d", "Download all as one sheet", saveSheet],
+  ["h", "History", () => past.open()],
+  ["t", "Light or dark", () => byId("theme").click()],
+], () => (running ? running.abort() : quieten()));
 
-/** Noise on the left that drifts into order on the right. */
-function drawDots() {
-  const circle = (x, y, r, opacity) => {
-    const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-    for (const [name, value] of Object.entries({ cx: x, cy: y, r, opacity })) dot.setAttribute(name, value);
-    return dot;
-  };
-  const dots = [];
-  for (let column = 0; column < 15; column += 1) {
-    for (let row = 0; row < 6; row += 1) {
-      const disorder = Math.max(0, 1 - column / 9) * 7;
-      const wobble = (k) => Math.sin(column * 12.9 + row * 78.2 + k * 37.7) * disorder;
-      dots.push(circle(6 + column * 7.7 + wobble(1), 10 + row * 8 + wobble(2), 1.7, 0.25 + column * 0.045));
-    }
-  }
-  byId("dots").append(...dots);
-}
-
-drawDots();
-start().catch((error) => complain(`The page cannot start: ${error.message}`));
+drawDots(byId("dots"));
+start();

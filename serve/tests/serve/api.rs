@@ -253,10 +253,16 @@ async fn info_tells_model_engine_and_limits() {
 #[tokio::test]
 async fn the_page_and_its_files_are_there() {
     let app = app();
-    for (address, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+    let (page, script, icon) = ("text/html", "text/javascript", "image/svg+xml");
+    let files = [("/page/page.css", "text/css"), ("/page/page.js", script), ("/page/icon.svg", icon)];
+    for (address, kind) in [("/", page), ("/docs", page)].into_iter().chain(files) {
         let answer = call(&app, Method::GET, address).await;
         assert_eq!(answer.status, StatusCode::OK);
         assert!(answer.header("content-type").starts_with(kind));
         assert!(answer.header("content-security-policy").contains("default-src 'none'"));
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+    for absent in ["/page/", "/page/absent.js", "/page/%FF", "/page/mod.rs", "/page/..%2Fmod.rs"] {
+        assert_eq!(error(&call(&app, Method::GET, absent).await).0, 404, "{absent}");
     }
 }

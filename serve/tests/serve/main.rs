@@ -12,6 +12,7 @@ mod body;
 mod client;
 mod connections;
 mod cors;
+mod deploy;
 mod engines;
 mod fixture;
 mod formats;
@@ -23,6 +24,7 @@ mod models;
 mod openapi;
 mod reload;
 mod replicas;
+mod page;
 mod socket;
 #[cfg(feature = "otlp")]
 mod spans;
