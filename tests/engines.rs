@@ -87,3 +87,26 @@ fn a_model_of_one_batch_size_gives_any_number_of_images() {
     });
     assert!(difference(&any, &four) <= 1);
 }
+
+#[test]
+fn every_batch_size_leaves_an_image_as_it_is_alone() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "20"]);
+    workspace.succeed(&["export", "run", "--out", "model.onnx"]);
+    // The engine that a server takes, ONNX Runtime; then rten.
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(workspace.path("verify.json")).unwrap()).unwrap();
+    let runners = report["runners"].as_array().unwrap();
+    let names: Vec<_> = runners.iter().map(|runner| runner["name"].as_str().unwrap()).collect();
+    assert!(
+        ["onnxruntime", "rten"].iter().all(|engine| names.iter().any(|name| name.starts_with(engine))),
+        "{names:?}"
+    );
+    for runner in runners {
+        assert_eq!(runner["batch_invariance"], 0.0, "{runner}");
+    }
+    let (_, _, info) = Server::start(&workspace, "model.onnx").request("GET", "/info");
+    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
+    assert_eq!(info["limits"]["batch_sizes"], serde_json::json!([1, 2, 4, 8]));
+}

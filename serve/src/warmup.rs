@@ -9,8 +9,8 @@ use crate::service::Limits;
 /// image comes out bit for bit as in a batch of one.
 ///
 /// Kernels that change with the batch size move the last bits of a number, and then a pixel here and there by one
-/// level. Both engines multiply a single row (the conditioning vector of a batch of one) with another kernel than
-/// several rows, so a transformer usually runs one image at a time.
+/// level. The exporter spells a graph so that no kernel does on a processor (its conditioning never has a single row), so
+/// there all sizes are usually left; a GPU's libraries promise nothing of the kind.
 ///
 /// # Errors
 /// The engine cannot run a single image, or its numbers are not finite.

@@ -1,4 +1,8 @@
 //! The conditioning vector: class, style and alpha (paper appendix A.2).
+//!
+//! It stands there twice, one below the other: engines multiply and sum up a single row by other kernels than several,
+//! whose last bits differ, and then an image would depend on how many share its batch. Twice one row are never a single
+//! one.
 
 use drifting_spec::{AlphaEmbedding, GeneratorConfig, StyleTables, names};
 
@@ -13,7 +17,7 @@ const ALPHA_SCALE: f32 = 0.02;
 
 /// What an image is asked to be.
 pub(super) struct Condition {
-    /// `[batch, hidden]`.
+    /// `[batch, 2, hidden]`, both rows the same.
     pub(super) vector: Value,
     /// The input `class`, `[batch]`.
     pub(super) class: Value,
@@ -27,7 +31,7 @@ pub(super) fn conditioning(builder: &Builder, config: &GeneratorConfig) -> Resul
     let class = builder.input(names::CLASS, DType::I64, Shape::batched(&[]));
     let alpha = builder.input(names::ALPHA, DType::F32, Shape::batched(&[]));
 
-    let mut sum = class_embedding(&g.part("class_embed"), &class, config)?;
+    let mut sum = g.reshape(&class_embedding(&g.part("class_embed"), &class, config)?, &[1, config.hidden])?;
     if let Some(style) = &style {
         sum = g.add(&sum, &style_embedding(&g.part("style_embed"), style, config)?)?;
     }
@@ -35,12 +39,24 @@ pub(super) fn conditioning(builder: &Builder, config: &GeneratorConfig) -> Resul
     Ok(Condition { vector, class })
 }
 
+/// `[batch, 1, outputs]`: a linear layer of one of both rows of `condition` `[batch, 2, inputs]`, or of what was made of it.
+pub(super) fn linear_of_condition(g: &Scope, condition: &Value, inputs: usize, outputs: usize) -> Result<Value> {
+    g.skip(&linear_exact(g, condition, inputs, outputs)?, 1, 1)
+}
+
+/// Each entry twice: `[batch, ..]` of the sizes `behind` the batch becomes `[batch, 2, ..]`.
+fn twice(g: &Scope, x: &Value, behind: &[usize]) -> Result<Value> {
+    let once = g.reshape(x, &[&[1], behind].concat())?;
+    g.concat(&once, &once, 1)
+}
+
+/// `[batch, hidden]`.
 fn class_embedding(g: &Scope, class: &Value, config: &GeneratorConfig) -> Result<Value> {
     let table = g.parameter("weight", &[config.classes, config.hidden], Layout::Same)?;
     g.gather(&table, class)
 }
 
-/// The sum over the style tokens of their rows. Separate tables lie one below the other in one table, so token j's
+/// The sum over the style tokens of their rows, `[batch, 2, hidden]`. Separate tables lie one below the other in one table, so token j's
 /// indices start at `j * codes`.
 fn style_embedding(g: &Scope, style: &Value, config: &GeneratorConfig) -> Result<Value> {
     let dims = [config.style_table_count(), config.style_codes, config.hidden];
@@ -52,12 +68,13 @@ fn style_embedding(g: &Scope, style: &Value, config: &GeneratorConfig) -> Result
         }
         StyleTables::Shared => g.gather(&table, style)?,
     };
-    g.sum(&rows, 1, false)
+    g.sum(&twice(g, &rows, &[config.style_tokens, config.hidden])?, 2, false)
 }
 
+/// `[batch, 2, hidden]`.
 fn alpha_embedding(g: &Scope, alpha: &Value, config: &GeneratorConfig) -> Result<Value> {
     let hidden = config.hidden;
-    let alpha = g.reshape(alpha, &[1])?;
+    let alpha = twice(g, alpha, &[1])?;
     let mlp = |x: &Value, inputs| {
         let inner = linear_exact(&g.part("in"), x, inputs, hidden)?;
         linear_exact(&g.part("out"), &silu(g, &inner)?, hidden, hidden)
@@ -73,7 +90,7 @@ fn alpha_embedding(g: &Scope, alpha: &Value, config: &GeneratorConfig) -> Result
     }
 }
 
-/// `[cos(alpha w_i), sin(alpha w_i)]` with w_i = exp(-ln(10000) i / 128): `[batch, 1]` becomes `[batch, 256]`.
+/// `[cos(alpha w_i), sin(alpha w_i)]` with w_i = exp(-ln(10000) i / 128): `[batch, 2, 1]` becomes `[batch, 2, 256]`.
 fn sinusoids(g: &Scope, alpha: &Value) -> Result<Value> {
     let frequency = |i: usize| (-10_000f64.ln() * i as f64 / FREQUENCIES as f64).exp() as f32;
     let frequencies: Vec<f32> = (0..FREQUENCIES).map(frequency).collect();
@@ -81,5 +98,5 @@ fn sinusoids(g: &Scope, alpha: &Value) -> Result<Value> {
     let data = Data::floats(&[1, FREQUENCIES], &frequencies);
     let data = data.ok_or_else(|| GraphError::new(name, "has another number of values than its shape says"))?;
     let angles = g.mul(alpha, &g.constant(name, data))?;
-    g.concat(&g.cos(&angles), &g.sin(&angles), 1)
+    g.concat(&g.cos(&angles), &g.sin(&angles), 2)
 }

@@ -4,7 +4,7 @@ use drifting_spec::{FinalLayer, GeneratorConfig, ImageShape, Manifest, names};
 
 use super::attention::attention;
 use super::autoencoder::decode;
-use super::conditioning::{Condition, conditioning};
+use super::conditioning::{Condition, conditioning, linear_of_condition};
 use super::layers::{linear, linear_exact, linear_low, norm, silu};
 use super::pixels::pixels;
 use super::rotary::Rotary;
@@ -62,9 +62,9 @@ fn patches(g: &Scope, noise: &Value, config: &GeneratorConfig) -> Result<Value> 
 
 /// Register tokens `[batch, registers, hidden]`: the projected condition, each with its own embedding.
 fn registers(g: &Scope, condition: &Value, config: &GeneratorConfig) -> Result<Value> {
-    let projected = linear_exact(&g.part("proj"), condition, config.hidden, config.hidden)?;
+    let projected = linear_of_condition(&g.part("proj"), condition, config.hidden, config.hidden)?;
     let embed = g.parameter("embed", &[config.registers, config.hidden], Layout::Same)?;
-    g.add(&g.reshape(&projected, &[1, config.hidden])?, &embed)
+    g.add(&projected, &embed)
 }
 
 /// One transformer block: attention and MLP, each shifted, scaled and gated by the condition.
@@ -80,8 +80,7 @@ fn block(g: &Scope, x: &Value, active: &Value, config: &GeneratorConfig, rotary:
 
 /// `N` vectors `[batch, 1, hidden]` from the activated condition.
 fn modulation<const N: usize>(g: &Scope, active: &Value, config: &GeneratorConfig) -> Result<[Value; N]> {
-    let width = N * config.hidden;
-    g.split(&g.reshape(&linear_exact(g, active, config.hidden, width)?, &[1, width])?)
+    g.split(&linear_of_condition(g, active, config.hidden, N * config.hidden)?)
 }
 
 /// `x * (1 + scale) + shift`.

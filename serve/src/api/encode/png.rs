@@ -29,6 +29,7 @@ pub(super) fn encode(picture: &Picture, text: &Text) -> Result<Vec<u8>, png::Enc
     let mut encoder = png::Encoder::new(&mut file, size(picture.shape.width)?, size(picture.shape.height)?);
     encoder.set_color(if picture.shape.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale });
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
     for (key, value) in text {
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
         // tEXt holds Latin-1 only.
