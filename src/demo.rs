@@ -1,6 +1,7 @@
 //! `drifting demo`: the whole road in one command.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -78,13 +79,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     println!("4/4 serving");
     serve::serve(&ServeSettings {
-        model: model_path,
+        models: vec![model_path.into()],
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port),
         engine: EngineSettings {
             choice: args.engine,
             runtime: RuntimeSettings::from_env(),
             ..EngineSettings::default()
         },
+        replicas: NonZeroUsize::MIN,
         limits: Limits::default(),
         shutdown_deadline: Duration::from_secs(10),
     })?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Limits, ServeSettings, Server};
+use drifting_serve::{Limits, ModelSettings, ServeSettings, Server, is_model_name};
 use tracing_subscriber::EnvFilter;
 
 use crate::provider::ProviderArgs;
@@ -22,12 +22,13 @@ use crate::shipped::Shipped;
 /// `drifting doctor` tells which one is in use. What a GPU needs, `drifting runtime install` fetches.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file that `drifting export` wrote
-    #[arg(value_name = "MODEL.onnx", required_unless_present = "shipped")]
-    file: Option<PathBuf>,
+    /// Files that `drifting export` wrote, each with the name that it gets in addresses if not its own; the first one is
+    /// asked where no name is given
+    #[arg(value_name = "[NAME=]MODEL.onnx", required_unless_present = "shipped", value_parser = named_file)]
+    files: Vec<ModelSettings>,
 
     /// A model that comes with the program in place of a file; its first use exports and verifies it
-    #[arg(long = "model", value_name = "NAME", conflicts_with = "file")]
+    #[arg(long = "model", value_name = "NAME", conflicts_with = "files")]
     shipped: Option<Shipped>,
 
     /// Address to listen on; 0.0.0.0 lets other machines in
@@ -47,9 +48,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
 
-    /// Threads that compute one batch [default: all processors]
+    /// Threads that compute one batch [default: all processors, divided between the replicas]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+
+    /// Engines that each model gets, which compute batches side by side; seldom of use on a CPU
+    #[arg(long, value_name = "N", default_value = "1")]
+    replicas: NonZeroUsize,
 
     /// Images computed at once; a smaller batch never waits to fill up
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_batch)]
@@ -85,12 +90,13 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn model(&self) -> anyhow::Result<PathBuf> {
-        match (&self.file, self.shipped) {
-            (Some(file), _) => Ok(file.clone()),
-            (None, Some(shipped)) => shipped.onnx(self.engine),
-            (None, None) => anyhow::bail!("needs a file that `drifting export` wrote, or --model NAME"),
-        }
+    fn models(&self) -> anyhow::Result<Vec<ModelSettings>> {
+        let shipped = self.shipped.map(|shipped| shipped.onnx(self.engine)).transpose()?;
+        let models = self.files.iter().cloned().chain(shipped.map(ModelSettings::from));
+        let models = models.map(|model| ModelSettings { plan: self.plan(&model.path), ..model }).collect::<Vec<_>>();
+        anyhow::ensure!(!models.is_empty(), "needs a file that `drifting export` wrote, or --model NAME");
+        anyhow::ensure!(self.plan.is_none() || models.len() == 1, "--plan belongs to one model, and there are several");
+        Ok(models)
     }
 
     /// The plan that was named, else the one beside the model.
@@ -99,7 +105,7 @@ impl Args {
         self.plan.clone().or_else(beside)
     }
 
-    fn settings(&self, model: PathBuf) -> ServeSettings {
+    fn settings(&self, models: Vec<ModelSettings>) -> ServeSettings {
         let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
         ServeSettings {
             address: SocketAddr::new(self.host, self.port),
@@ -107,14 +113,26 @@ impl Args {
                 choice: self.engine,
                 provider: self.provider.settings(),
                 threads: self.threads,
-                plan: self.plan(&model),
+                plan: None,
                 max_batch,
                 runtime: RuntimeSettings::from_env(),
             },
             limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
+            replicas: self.replicas,
             shutdown_deadline: self.grace,
-            model,
+            models,
         }
+    }
+}
+
+/// `FILE` or `NAME=FILE`. What cannot be a name belongs to the file's: `./a=b.onnx` is one file.
+fn named_file(text: &str) -> Result<ModelSettings, String> {
+    match text.split_once('=') {
+        Some((_, "")) => Err(format!("{text:?} has no file behind its '='")),
+        Some((name, path)) if is_model_name(name) => {
+            Ok(ModelSettings { name: Some(name.to_owned()), ..PathBuf::from(path).into() })
+        }
+        _ => Ok(PathBuf::from(text).into()),
     }
 }
 
@@ -127,7 +145,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     log(args.log_json);
-    serve(&args.settings(args.model()?))
+    serve(&args.settings(args.models()?))
 }
 
 /// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
@@ -142,9 +160,11 @@ fn log(json: bool) {
 /// Serves `settings` until Ctrl-C or SIGTERM, and prints where.
 pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     let server = Server::bind(settings, &|message| eprintln!("{message}"))?;
-    println!("Serving {} with {}", settings.model.display(), server.engine());
-    if let Some(reason) = &server.engine().fallback {
-        println!("(rten stands in: {reason})");
+    for (model, (name, engine)) in settings.models.iter().zip(server.models()) {
+        println!("Serving {} as {name} with {engine}", model.path.display());
+        if let Some(reason) = &engine.fallback {
+            println!("(rten stands in: {reason})");
+        }
     }
     println!("Open http://{}/ (Ctrl-C stops)", server.local_addr());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -190,7 +210,8 @@ mod tests {
     use crate::flags;
 
     fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
-        Ok(flags::parsed::<Args>(&[&["serve", "model.onnx"], flags].concat())?.settings("model.onnx".into()))
+        let args = flags::parsed::<Args>(&[&["serve", "model.onnx"], flags].concat())?;
+        Ok(args.settings(args.files.clone()))
     }
 
     #[test]
@@ -215,6 +236,14 @@ mod tests {
             options: vec![("prefer_nhwc".to_owned(), "1".to_owned())],
         };
         assert_eq!((gpu.provider, gpu.max_batch, usual.engine.provider), (expected, 16, ProviderSettings::default()));
+    }
+
+    #[test]
+    fn files_may_have_names() {
+        let models = settings(&["base=dir/b.onnx", "./a=b.onnx"]).unwrap().models;
+        let found: Vec<_> = models.iter().map(|model| (model.name.as_deref(), model.path.to_str().unwrap())).collect();
+        assert_eq!(found, [(None, "model.onnx"), (Some("base"), "dir/b.onnx"), (None, "./a=b.onnx")]);
+        assert!(settings(&["base="]).unwrap_err().to_string().contains("no file"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `drifting train`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use anyhow::{Context, Result};
 use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, Plan, TrainConfig};
 use drifting_train::data::{DataSource, Dataset};
 use drifting_train::mae::MaeRun;
+use drifting_train::profile::{self, Machine, Profile};
 use drifting_train::run::{self, Experiment, GeneratorRun, Launch, RunError};
 use drifting_train::toy::{Ablations, ToyConfig, ToyTrainer, run_ablations};
 
+use crate::bar::Bar;
 use crate::build::{build, command};
 use crate::progress::Progress;
 
@@ -43,6 +46,12 @@ pub(crate) struct Args {
     /// Check the settings, print the plan (parameters, arithmetic, memory, what is missing) and end.
     #[arg(long)]
     dry_run: bool,
+    /// Take a few steps from the start, print where their time goes by operation, and end; no run folder is touched.
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "5", conflicts_with = "dry_run")]
+    profile: Option<NonZeroU64>,
+    /// With --profile: where the trace for Chrome's viewer goes [default: NAME.trace.json].
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    trace: Option<PathBuf>,
 }
 
 /// Exit code of a run that was asked to stop before its last step.
@@ -108,6 +117,9 @@ fn toy(args: &Args, config: ToyConfig) -> Result<ExitCode> {
 }
 
 fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
+    if let Some(steps) = args.profile {
+        return print_profile(args, experiment, steps.get());
+    }
     let (name, steps) = (experiment.settings().name().to_owned(), experiment.settings().steps());
     let outcome = launched(args, &name, |launch| run::train(experiment, launch, &mut Progress::new()))?;
     let checkpoint = outcome.checkpoint.display();
@@ -117,6 +129,22 @@ fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
     }
     eprintln!("stopped after step {} of {steps}, saved {checkpoint}; the same command goes on", outcome.step);
     Ok(ExitCode::from(STOPPED))
+}
+
+/// Prints where the time of some steps goes.
+fn print_profile(args: &Args, experiment: &mut dyn Experiment, steps: u64) -> Result<ExitCode> {
+    let name = experiment.settings().name().to_owned();
+    let path = args.trace.clone().unwrap_or_else(|| format!("{name}.trace.json").into());
+    let machine = Machine::measure().map_err(anyhow::Error::msg)?;
+    let bar = Bar::new();
+    let profile = Profile::of(experiment, steps, machine, |progress, what| bar.show(progress, what.to_owned()));
+    bar.finish();
+    let profile = profile?;
+    println!("{profile}");
+    let trace = serde_json::to_vec(&profile::trace(&profile.lanes))?;
+    drifting_models::weights::write_bytes(&path, &trace)?;
+    println!("every span of every thread: {} (open it in chrome://tracing)", path.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Calls `train` with all that the command line says about a run.

@@ -108,3 +108,24 @@ fn mistakes_are_explained() {
     workspace.succeed(&["train", "tiny.toml", "--dry-run"]);
     assert!(!workspace.path("runs").exists(), "a dry run writes nothing");
 }
+
+#[test]
+fn a_profile_says_where_the_time_of_a_step_goes() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    let table = workspace.succeed(&["train", "tiny.toml", "--profile", "2", "--trace", "trace.json"]);
+    let row = |name: &str| {
+        let line = table.lines().find(|line| line.trim_start().starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name}: {table}")).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The parts' times add up to the step's: its milliseconds stand behind the calls.
+    let ms = |name: &str| row(name)[2].parse::<f64>().unwrap();
+    let parts = ["outside", "data", "generate", "encode", "drift", "backward", "optimizer"].map(ms);
+    assert!((parts.iter().sum::<f64>() - ms("all")).abs() < 0.1 && ms("all") > 0.0, "{table}");
+    assert!(row("block, backward").iter().any(|cell| cell == "%"), "{table}");
+    let trace: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(workspace.path("trace.json")).unwrap()).unwrap();
+    let steps = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == "step").count();
+    assert_eq!(steps, 2);
+    assert!(!workspace.path("runs").exists(), "a profile touches no run");
+}

@@ -8,6 +8,7 @@ pub mod inception;
 mod mae;
 pub mod nn;
 pub mod ops;
+pub mod profile;
 pub mod resnet;
 #[cfg(test)]
 mod testing;

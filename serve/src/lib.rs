@@ -1,8 +1,9 @@
 //! Serves an exported generator over HTTP.
 //!
-//! One ONNX file with its manifest ([`Model`]) is loaded into an [`engine::Engine`] (ONNX Runtime, or rten in pure Rust),
-//! which one thread owns. Requests become orders in a bounded queue; what waits is computed together. [`Server`] puts
-//! [`router`] on a socket; tests drive it without one.
+//! An ONNX file with its manifest ([`Model`]) is loaded into an [`engine::Engine`] (ONNX Runtime, or rten in pure Rust),
+//! which one thread owns. Requests become orders in a bounded queue; what waits is computed together. A server has one
+//! or several [`Models`], each of which can be swapped while it runs. [`Server`] puts [`router`] on a socket; tests drive
+//! it without one.
 
 mod api;
 pub mod bench;
@@ -11,6 +12,7 @@ pub mod engine;
 pub mod load;
 mod metrics;
 mod model;
+mod models;
 mod page;
 pub mod runtime;
 mod server;
@@ -25,5 +27,6 @@ mod worker;
 pub use api::router;
 pub use doctor::{KitReport, LibraryReport, Report, doctor};
 pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
+pub use models::{ModelSettings, Models, NameError, Part, is_model_name};
 pub use server::{ServeError, ServeSettings, Server};
-pub use service::{Limits, Service, ServiceError};
+pub use service::{Limits, ServiceError};

@@ -3,32 +3,34 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::api;
-use crate::engine::{self, EngineError, EngineInfo, EngineSettings};
-use crate::model::{Model, ModelError};
-use crate::service::{Limits, Service, ServiceError};
+use crate::engine::{EngineError, EngineInfo, EngineSettings};
+use crate::model::ModelError;
+use crate::models::{ModelSettings, Models, NameError};
+use crate::service::{Limits, ServiceError};
 
-/// How long the engine's thread is looked after at a time once the server has stopped.
+/// How long the engines' threads are looked after at a time once the server has stopped.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Everything that a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeSettings {
-    /// The model file that `drifting export` wrote.
-    pub model: PathBuf,
+    /// What is served; the first one is asked where none is named.
+    pub models: Vec<ModelSettings>,
     /// Where to listen; port 0 takes any free one.
     pub address: SocketAddr,
     /// The engine and its threads.
     pub engine: EngineSettings,
-    /// What one server does at most.
+    /// Engines that each model gets, which run side by side.
+    pub replicas: NonZeroUsize,
+    /// What one model does at most.
     pub limits: Limits,
     /// How long requests may take to finish once the server is told to stop.
     pub shutdown_deadline: Duration,
@@ -45,7 +47,10 @@ pub enum ServeError {
         /// What the operating system says.
         cause: io::Error,
     },
-    /// The model file cannot be used.
+    /// The models' names cannot tell them apart.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A model file cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The engine cannot be loaded.
@@ -76,33 +81,34 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-/// A server that is ready: it listens, its model is loaded and warm.
+/// A server that is ready: it listens, its models are loaded and warm.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    service: Arc<Service>,
-    engine_thread: JoinHandle<()>,
+    models: Arc<Models>,
     deadline: Duration,
 }
 
 impl Server {
-    /// Takes the port, reads the model, loads it into the engine and runs it once in every batch size. Blocks for as
+    /// Takes the port, reads the models, loads them into engines and runs each once in every batch size. Blocks for as
     /// long as that takes; `notify` is told before ONNX Runtime is downloaded.
     ///
     /// # Errors
-    /// The port is taken, the model file is not usable, or the engine is not.
+    /// The port is taken, or a model file, its name or its engine is not usable.
     pub fn bind(settings: &ServeSettings, notify: &dyn Fn(&str)) -> Result<Self, ServeError> {
         let bind = |cause| ServeError::Bind { address: settings.address, cause };
         let listener = TcpListener::bind(settings.address).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
-        let model = Model::open(&settings.model)?;
-        let engine = engine::open(&model, &settings.engine, notify)?;
-        let (service, engine_thread) = Service::start(&model, engine, settings.limits)?;
-        let (engine, batch_sizes) = (service.engine(), &service.batch_sizes);
-        tracing::info!(%engine, ?batch_sizes, %address, model = %settings.model.display(), "ready");
-        Ok(Self { listener, address, service, engine_thread, deadline: settings.shutdown_deadline })
+        let models = Models::open(settings, notify)?;
+        for slot in models.slots() {
+            let (name, service) = (&slot.name, slot.service());
+            let (engine, batch_sizes) = (&service.engine, &service.batch_sizes);
+            tracing::info!(name, %engine, ?batch_sizes, sha256 = service.model.sha256, "loaded");
+        }
+        tracing::info!(%address, "ready");
+        Ok(Self { listener, address, models, deadline: settings.shutdown_deadline })
     }
 
     /// Where the server listens.
@@ -111,10 +117,10 @@ impl Server {
         self.address
     }
 
-    /// The engine in use.
+    /// What is served: name and engine of each model, the default one first.
     #[must_use]
-    pub fn engine(&self) -> &EngineInfo {
-        self.service.engine()
+    pub fn models(&self) -> Vec<(String, EngineInfo)> {
+        self.models.slots().map(|slot| (slot.name.clone(), slot.service().engine.clone())).collect()
     }
 
     /// Answers requests until `shutdown` is done; then takes no new ones and finishes those that run.
@@ -122,17 +128,17 @@ impl Server {
     /// # Errors
     /// The socket fails, or requests are still running after the deadline.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let Self { listener, service, engine_thread, deadline, .. } = self;
+        let Self { listener, models, deadline, .. } = self;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (told, stopping) = oneshot::channel();
-        let draining = Arc::clone(&service);
+        let draining = Arc::clone(&models);
         let drain = async move {
             shutdown.await;
             draining.drain();
             tracing::info!("told to stop; finishing what is running");
             let _ = told.send(Instant::now() + deadline);
         };
-        let serving = axum::serve(listener, api::router(Arc::clone(&service))).with_graceful_shutdown(drain);
+        let serving = axum::serve(listener, api::router(Arc::clone(&models))).with_graceful_shutdown(drain);
         let mut serving = std::pin::pin!(serving.into_future());
         let end = tokio::select! {
             // Only an error ends the server before it is told to stop.
@@ -142,13 +148,13 @@ impl Server {
         tokio::select! {
             result = &mut serving => result?,
             () = sleep_until(end) => {
-                let images = service.worker.busy();
+                let images = models.busy();
                 return Err(ServeError::Deadline { images, deadline });
             }
         }
-        drop(service);
+        models.close();
         // A library's own threads must not outlive main: the process would end under their feet.
-        while !engine_thread.is_finished() && Instant::now() < end {
+        while models.has_threads() && Instant::now() < end {
             tokio::time::sleep(TICK).await;
         }
         Ok(())

@@ -1,7 +1,6 @@
-//! A loaded model that answers requests: what every handler shares.
+//! A loaded model that answers requests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,15 +8,16 @@ use drifting_spec::{ImageShape, Manifest, ManifestError};
 use serde::Serialize;
 
 use crate::engine::{Engine, EngineError, EngineInfo};
-use crate::metrics::Metrics;
+use crate::metrics::ModelMetrics;
 use crate::model::Model;
+use crate::models::NameError;
 use crate::warmup;
-use crate::worker::{Worker, WorkerSettings};
+use crate::worker::{Room, Worker, WorkerSettings};
 
 /// Numbers in one image above which a model is refused: an 8192 x 8192 grey image.
 const MAX_IMAGE_LEN: usize = 1 << 26;
 
-/// What one server does at most.
+/// What one model of a server does at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Images that one request may ask for.
@@ -40,7 +40,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let Self { max_images, max_batch, queue, request_timeout, .. } = *self;
         match () {
             () if max_images == 0 => Err("max_images is 0; 1 is the least".to_owned()),
@@ -58,6 +58,9 @@ impl Limits {
 /// A model that cannot be served, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
+    /// The models' names cannot tell them apart.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The limits contradict each other.
     #[error("limits: {0}")]
     Limits(String),
@@ -76,7 +79,16 @@ pub enum ServiceError {
     /// The engine fails at the first image.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The operating system refuses the engine's thread.
+    /// There is nothing that computes.
+    #[error("there is no engine to serve the model with")]
+    NoEngine,
+    /// Two engines of one model do not make the same image.
+    #[error(
+        "replica {0} does not make bit for bit the images of the first: run one replica, or give that promise up with \
+         --fast-batches"
+    )]
+    Replicas(usize),
+    /// The operating system refuses an engine's thread.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
 }
@@ -89,31 +101,32 @@ pub(crate) struct ModelCard {
     pub(crate) manifest: Manifest,
 }
 
-/// A loaded model, its engine's thread and the limits of its use.
+/// A loaded model, its engines' threads and the limits of its use.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     pub(crate) model: ModelCard,
     /// Shape of the images.
     pub(crate) image: ImageShape,
+    /// The engine in use; its replicas are alike.
     pub(crate) engine: EngineInfo,
+    pub(crate) replicas: usize,
     pub(crate) limits: Limits,
     pub(crate) batch_sizes: Vec<usize>,
     pub(crate) worker: Worker,
-    pub(crate) metrics: Arc<Metrics>,
-    draining: AtomicBool,
+    pub(crate) metrics: ModelMetrics,
 }
 
 impl Service {
-    /// Warms `engine` up and gives it its thread, which ends once the service is dropped.
+    /// Warms `engines` up and gives each its thread; they end once the service is dropped.
     ///
     /// # Errors
-    /// Limits that contradict each other, a model whose output is no image, an engine that fails at the first one.
-    pub fn start(
+    /// A model whose output is no image, an engine that fails at the first one, engines that do not agree.
+    pub(crate) fn start(
         model: &Model,
-        mut engine: Box<dyn Engine>,
+        mut engines: Vec<Box<dyn Engine>>,
         limits: Limits,
-    ) -> Result<(Arc<Self>, JoinHandle<()>), ServiceError> {
-        limits.check().map_err(ServiceError::Limits)?;
+        (room, metrics): (&Room, &ModelMetrics),
+    ) -> Result<(Arc<Self>, Vec<JoinHandle<()>>), ServiceError> {
         let manifest = &model.manifest;
         let image = manifest.image().map_err(ManifestError::from)?;
         if !matches!(image.channels, 1 | 3) {
@@ -122,54 +135,39 @@ impl Service {
         if image.len() > MAX_IMAGE_LEN {
             return Err(ServiceError::Size(image.len()));
         }
-        let batch_sizes = warmup::batch_sizes(engine.as_mut(), manifest, &limits)?;
-        let info = engine.info().clone();
+        let batch_sizes = warmup::batch_sizes(&mut engines, manifest, &limits)?;
+        let engine = engines.first().map(|engine| engine.info().clone()).ok_or(ServiceError::NoEngine)?;
+        let replicas = engines.len();
         let model = ModelCard { sha256: model.sha256.clone(), bytes: model.size as usize, manifest: manifest.clone() };
-        let metrics = Arc::new(Metrics::new(labels(&model, &info)));
         let settings = WorkerSettings {
             batch_sizes: batch_sizes.clone(),
-            queue: limits.queue,
             image_len: image.len(),
-            metrics: Arc::clone(&metrics),
+            room: room.clone(),
+            metrics: metrics.clone(),
         };
-        let (worker, thread) =
-            Worker::start(engine, manifest.generator.clone(), settings).map_err(ServiceError::Thread)?;
-        let draining = AtomicBool::new(false);
-        Ok((Arc::new(Self { model, image, engine: info, limits, batch_sizes, worker, metrics, draining }), thread))
+        let (worker, threads) = Worker::start(engines, &manifest.generator, &settings).map_err(ServiceError::Thread)?;
+        let metrics = metrics.clone();
+        Ok((Arc::new(Self { model, image, engine, replicas, limits, batch_sizes, worker, metrics }), threads))
     }
 
-    /// The engine in use.
-    #[must_use]
-    pub fn engine(&self) -> &EngineInfo {
-        &self.engine
+    /// What `drift_model_info` tells.
+    pub(crate) fn labels(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", self.model.manifest.name.clone()),
+            ("sha256", self.model.sha256.clone()),
+            ("engine", self.engine.name.to_owned()),
+            ("engine_version", self.engine.version.clone()),
+            ("provider", self.engine.provider.to_owned()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]
     }
-
-    /// Refuses new images from now on; those that were taken are finished.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// What `drift_model_info` tells.
-fn labels(model: &ModelCard, engine: &EngineInfo) -> Vec<(&'static str, String)> {
-    vec![
-        ("name", model.manifest.name.clone()),
-        ("sha256", model.sha256.clone()),
-        ("engine", engine.name.to_owned()),
-        ("engine_version", engine.version.clone()),
-        ("provider", engine.provider.to_owned()),
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Source;
+    use crate::models::{Models, Part};
     use crate::testing::{Gate, manifest};
 
     fn start(channels: usize, limits: Limits) -> Result<Vec<usize>, String> {
@@ -177,8 +175,9 @@ mod tests {
         manifest.generator.image.channels = channels;
         let (source, sha256) = (Source::Bytes(Vec::new()), String::new());
         let model = Model { manifest, source, size: 0, sha256, profile: None };
-        let started = Service::start(&model, Box::new(Gate::opened().engine()), limits);
-        started.map(|(service, _)| service.batch_sizes.clone()).map_err(|error| error.to_string())
+        let part = Part { name: "a".to_owned(), model, engines: vec![Box::new(Gate::opened().engine())] };
+        let started = Models::start(vec![part], limits);
+        started.map(|models| models.default_slot().service().batch_sizes.clone()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod eval;
 pub mod features;
 pub mod mae;
 pub mod optim;
+pub mod profile;
 pub mod run;
 pub mod toy;
 pub mod trainer;

@@ -23,6 +23,7 @@ use self::forward::{Forward, Saved};
 use super::attention::Attention;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// Tasks that a batch is split into, whatever the number of threads: sums over images are added in a fixed order.
 const PARTS: usize = 16;
@@ -94,6 +95,7 @@ impl CustomOp3 for Block {
         weights: &CpuStorage,
         weights_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("block");
         let (batch, tokens, hidden) = x_layout.shape().dims3()?;
         let (x, modulation) = (slice(x, x_layout)?, slice(modulation, modulation_layout)?);
         let weights = self.settings.sizes.split(slice(weights, weights_layout)?);
@@ -120,6 +122,7 @@ impl CustomOp3 for Block {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("block, backward");
         let grad = grad.contiguous()?;
         let (batch, tokens, hidden) = x.dims3()?;
         let (x_values, modulation_values) = (Values::of(x)?, Values::of(modulation)?);

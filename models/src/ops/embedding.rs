@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::simd;
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// For each image the sum of the table rows that it names.
 ///
@@ -45,6 +46,7 @@ impl CustomOp1 for SumOfRows {
     }
 
     fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("embedding");
         let (_, hidden) = layout.shape().dims2()?;
         let table = slice(table, layout)?;
         let mut out = vec![0.0; self.batch * hidden];
@@ -59,6 +61,7 @@ impl CustomOp1 for SumOfRows {
     }
 
     fn bwd(&self, table: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let _span = profile::span("embedding, backward");
         let grad = grad.contiguous()?;
         let dy = Values::of(&grad)?;
         let (rows, hidden) = table.dims2()?;

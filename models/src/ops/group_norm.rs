@@ -11,6 +11,7 @@ use self::kernels::{Affine, Apply, Backward, Statistics};
 use super::linear::column_sums;
 use super::simd;
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// How [`group_norm`] normalises.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +88,7 @@ impl CustomOp3 for Fused {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("group norm").numbers(2 * x_layout.shape().elem_count());
         let (x, scale, bias) = (slice(x, x_layout)?, slice(scale, scale_layout)?, slice(bias, bias_layout)?);
         let batch = x_layout.dims()[0];
         let image = (x.len() / batch.max(1)).max(1);
@@ -110,6 +112,7 @@ impl CustomOp3 for Fused {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("group norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
         let (x_values, dy) = (Values::of(x)?, Values::of(&grad)?);
         let (scale_values, bias_values) = (Values::of(scale)?, Values::of(bias)?);

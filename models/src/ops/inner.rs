@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::simd;
 use super::storage::slice;
+use crate::profile;
 
 /// Numbers that one task sums.
 const CHUNK: usize = 1 << 14;
@@ -40,6 +41,7 @@ impl CustomOp2 for Inner {
         gradient: &CpuStorage,
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("inner product").numbers(2 * x_layout.shape().elem_count());
         let (x, gradient) = (slice(x, x_layout)?, slice(gradient, gradient_layout)?);
         let products = x.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK));
         let sums: Vec<f32> = products.map(|(x, gradient)| simd::dispatch(|| simd::dot(x, gradient))).collect();
@@ -54,6 +56,7 @@ impl CustomOp2 for Inner {
         _: &Tensor,
         upper: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("inner product, backward");
         let factor = f64::from(upper.to_scalar::<f32>()?);
         let gradient = if factor == 1.0 { gradient.clone() } else { (gradient * factor)? };
         Ok((Some(gradient), None))

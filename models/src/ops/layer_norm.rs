@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::linear::column_sums;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// Numbers that one task works on.
 const CHUNK: usize = 1 << 14;
@@ -86,10 +87,12 @@ impl CustomOp1 for Fused {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("layer norm").numbers(2 * layout.shape().elem_count());
         Ok((self.forward(slice(x, layout)?, None), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let _span = profile::span("layer norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
         let (dx, _) = self.backward(&Values::of(x)?, None, &Values::of(&grad)?);
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
@@ -110,6 +113,7 @@ impl CustomOp3 for Fused {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("layer norm").numbers(2 * layout.shape().elem_count());
         let affine = Some((slice(scale, scale_layout)?, slice(bias, bias_layout)?));
         Ok((self.forward(slice(x, layout)?, affine), layout.shape().clone()))
     }
@@ -122,6 +126,7 @@ impl CustomOp3 for Fused {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("layer norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
         let (dx, sums) = self.backward(&Values::of(x)?, Some(&Values::of(scale)?), &Values::of(&grad)?);
         let sums = Tensor::from_vec(sums, (2, self.width), x.device())?;

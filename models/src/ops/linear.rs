@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::matmul::{Matrix, Threads, matmul};
 use super::simd;
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// y = x W^T + b.
 ///
@@ -45,6 +46,7 @@ impl CustomOp3 for Linear {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("linear");
         let (out, inner) = weight_layout.shape().dims2()?;
         let (x, weight, bias) = (slice(x, x_layout)?, slice(weight, weight_layout)?, slice(bias, bias_layout)?);
         let rows = x.len() / inner;
@@ -72,6 +74,7 @@ impl CustomOp3 for Linear {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("linear, backward");
         let grad = grad.contiguous()?;
         let (out, inner) = weight.dims2()?;
         let (grad_values, weight_values, x_values) = (Values::of(&grad)?, Values::of(weight)?, Values::of(x)?);

@@ -1,5 +1,7 @@
 //! Matrix products on plain slices.
 
+use crate::profile;
+
 /// A matrix in a slice: element (row, column) is at `row * row_stride + column * column_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -68,6 +70,7 @@ pub fn add_matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
 fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (keep, scale): (Option<f32>, f32), threads: Threads) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(b.rows == k && out.len() == m * n, "{m}x{k} times {}x{n} into {} values", b.rows, out.len());
+    let _span = profile::span("matrix product").flops(2 * m * k * n);
     let parallelism = match threads {
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),

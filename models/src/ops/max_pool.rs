@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// How a window moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,7 @@ impl CustomOp1 for MaxPool {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("max pool").numbers(layout.shape().elem_count());
         let (batch, height, width, channels) = layout.shape().dims4()?;
         let sizes = Sizes::new(*self, height, width, channels);
         let x = slice(x, layout)?;
@@ -140,6 +142,7 @@ impl CustomOp1 for MaxPool {
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let _span = profile::span("max pool, backward").numbers(2 * grad.elem_count());
         let (_, height, width, channels) = x.dims4()?;
         let sizes = Sizes::new(*self, height, width, channels);
         let grad = grad.contiguous()?;

@@ -38,7 +38,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use max_pool::{MaxPool, max_pool};
 pub use norm::{Modulation, norm};
-pub use peak::peak;
+pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
 pub use storage::Values;

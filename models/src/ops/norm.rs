@@ -8,6 +8,7 @@ use super::EPSILON;
 use super::linear::column_sums;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,7 @@ impl CustomOp3 for ModulatedNorm {
         modulation: &CpuStorage,
         modulation_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("norm").numbers(2 * x_layout.shape().elem_count());
         let (_, tokens, hidden) = x_layout.shape().dims3()?;
         let width = modulation_layout.dims()[1];
         let (x, affine) = (slice(x, x_layout)?, slice(affine, affine_layout)?);
@@ -120,6 +122,7 @@ impl CustomOp3 for ModulatedNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
         let (batch, tokens, hidden) = x.dims3()?;
         let ((parts, _), width) = (affine.dims2()?, modulation.dim(1)?);

@@ -1,11 +1,17 @@
-//! What this machine can compute: the rate of a large matrix product.
+//! What this machine can do: the rate of a large matrix product, and of passing through memory.
 
 use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
 
 use super::matmul::{Matrix, Threads, matmul};
 
 /// Rows and columns of the matrices: far beyond the caches' latencies, yet a product takes less than a second on one core.
 const SIDE: usize = 1024;
+/// Numbers of a vector of which no cache holds three.
+const VECTOR: usize = 1 << 25;
+/// Numbers that one task passes through.
+const CHUNK: usize = 1 << 16;
 /// Time in which products are repeated; the fastest counts.
 const LENGTH: Duration = Duration::from_millis(600);
 
@@ -15,16 +21,37 @@ const LENGTH: Duration = Duration::from_millis(600);
 /// # Errors
 /// The operating system refuses the threads.
 pub fn peak(threads: usize) -> Result<f64, String> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string())?;
     let (a, b) = (matrix(0), matrix(1));
     let who = if threads == 1 { Threads::One } else { Threads::All };
     let mut product = vec![0.0; SIDE * SIDE];
+    let best = best(threads, || multiply(&mut product, &a, &b, who))?;
+    Ok(2.0 * (SIDE as f64).powi(3) / best)
+}
+
+/// Bytes a second that `a = b + c` reads and writes with so many threads, for vectors far larger than the caches; the best
+/// of what fits in 0.6 s.
+///
+/// # Errors
+/// The operating system refuses the threads.
+pub fn bandwidth(threads: usize) -> Result<f64, String> {
+    let (b, c) = (vec![1.0f32; VECTOR], vec![2.0f32; VECTOR]);
+    let mut a = vec![0.0f32; VECTOR];
+    let best = best(threads, || {
+        let parts = a.par_chunks_mut(CHUNK).zip(b.par_chunks(CHUNK)).zip(c.par_chunks(CHUNK));
+        parts.for_each(|((a, b), c)| a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (b, c))| *a = b + c));
+    })?;
+    Ok((3 * size_of::<f32>() * VECTOR) as f64 / best)
+}
+
+/// Seconds of the fastest call, on a pool of so many threads.
+fn best(threads: usize, mut work: impl FnMut() + Send) -> Result<f64, String> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string())?;
     let mut best = Duration::MAX;
     let start = Instant::now();
     // The first one warms threads and memory up.
     for run in 0.. {
         let begin = Instant::now();
-        pool.install(|| multiply(&mut product, &a, &b, who));
+        pool.install(&mut work);
         if run > 0 {
             best = best.min(begin.elapsed());
         }
@@ -32,7 +59,7 @@ pub fn peak(threads: usize) -> Result<f64, String> {
             break;
         }
     }
-    Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64().max(1e-9))
+    Ok(best.as_secs_f64().max(1e-9))
 }
 
 /// Numbers between -1 and 1.
@@ -59,6 +86,8 @@ mod tests {
             assert!((f64::from(product[row * SIDE + column]) - expected).abs() < 1e-2, "{row} {column}");
         }
         let rate = peak(1).unwrap();
+        assert!((1e8..1e13).contains(&rate), "{rate:e}");
+        let rate = bandwidth(1).unwrap();
         assert!((1e8..1e13).contains(&rate), "{rate:e}");
     }
 }

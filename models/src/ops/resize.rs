@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use self::windows::Windows;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// Bilinear interpolation with half-pixel centres and the edge repeated: pixel i of the result is at
 /// (i + 1/2) * old / new - 1/2.
@@ -92,12 +93,14 @@ impl CustomOp1 for Resize {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("resize");
         let (batch, _, _, channels) = layout.shape().dims4()?;
         let out = self.run(slice(x, layout)?, channels);
         Ok((CpuStorage::F32(out), (batch, self.rows.new_len(), self.columns.new_len(), channels).into()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let _span = profile::span("resize, backward");
         let back = Resize { rows: self.rows.reversed(), columns: self.columns.reversed() };
         let grad = grad.contiguous()?;
         let dx = back.run(&Values::of(&grad)?, x.dim(3)?);

@@ -7,10 +7,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
+use super::chosen::Chosen;
 use super::error::ApiError;
 use super::parameters::{self, Parameters};
 use super::{encode, given, header_text};
 use crate::metrics::Times;
+use crate::models::Models;
 use crate::service::Service;
 use crate::worker::{Made, Order, Refusal};
 
@@ -32,15 +34,23 @@ const X_ENGINE: HeaderName = HeaderName::from_static("x-engine");
 const X_ENGINE_FALLBACK: HeaderName = HeaderName::from_static("x-engine-fallback");
 
 /// Reads the order, has it made by the worker and encodes the images on a thread that may block.
-pub(super) async fn generate(State(service): State<Arc<Service>>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn generate(
+    State(models): State<Arc<Models>>,
+    Chosen(service): Chosen,
+    request: Request,
+) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let headers = request.headers().clone();
     let pairs = given::read(request, service.limits.request_timeout).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
+    if models.is_draining() {
+        let message = "the server is shutting down";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
+    }
     let made = make(&service, &parameters).await?;
     let headers = about(&service, parameters.order, &made);
-    let metrics = Arc::clone(&service.metrics);
+    let metrics = service.metrics.clone();
     let (images, queue, compute) = (parameters.order.count.get(), made.queue, made.compute);
     let encoded = tokio::task::spawn_blocking(move || {
         let begun = Instant::now();
@@ -54,13 +64,9 @@ pub(super) async fn generate(State(service): State<Arc<Service>>, request: Reque
 
 /// Waits for the worker. A client that leaves drops this future, and with it the order.
 async fn make(service: &Service, parameters: &Parameters) -> Result<Made, ApiError> {
-    if service.is_draining() {
-        let message = "the server is shutting down";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
-    }
     let answer = service.worker.submit(parameters.order).map_err(|refusal| match refusal {
         Refusal::Full(seconds) => {
-            let message = format!("{} images wait already; try again in {seconds} s", service.worker.busy());
+            let message = format!("{} images wait already; try again in {seconds} s", service.worker.room.busy());
             let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
             error.details.retry_after = Some(seconds);
             error
@@ -72,11 +78,7 @@ async fn make(service: &Service, parameters: &Parameters) -> Result<Made, ApiErr
         let message = format!("the images were not ready within {} s", limit.as_secs_f32());
         ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
     })?;
-    let made = answer.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
-    if made.values.iter().any(|value| !value.is_finite()) {
-        return Err(ApiError::internal("the model's output holds numbers that are not finite"));
-    }
-    Ok(made)
+    answer.map_err(ApiError::internal)?.map_err(ApiError::internal)
 }
 
 /// What the answer says about itself besides its image.

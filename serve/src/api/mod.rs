@@ -1,11 +1,13 @@
 //! The HTTP interface. `docs/http-api.md` describes it for its users.
 
+mod chosen;
 mod encode;
 mod error;
 mod format;
 mod generate;
 mod given;
 mod info;
+mod models;
 mod parameters;
 mod trace;
 
@@ -18,15 +20,15 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::models::Models;
 use crate::page;
-use crate::service::Service;
 use error::ApiError;
 
 /// Bytes of a request's body that are read before it is refused.
 const MAX_BODY: usize = 16 << 10;
 
 /// Every address and what answers there; `openapi.json` describes them.
-fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
     let mut routes = vec![
         ("/generate", post(generate::generate)),
         ("/healthz", get(info::healthz)),
@@ -35,21 +37,27 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
         ("/classes", get(info::classes)),
         ("/metrics", get(info::metrics)),
         ("/openapi.json", get(info::openapi)),
+        ("/models", get(models::models)),
+        ("/models/{name}/generate", post(generate::generate)),
+        ("/models/{name}/info", get(info::info)),
+        ("/models/{name}/classes", get(info::classes)),
+        ("/models/{name}/readyz", get(info::model_readyz)),
     ];
     routes.extend(page::routes());
     routes
 }
 
-/// The routes of `service`. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a socket.
-pub fn router(service: Arc<Service>) -> Router {
+/// The routes of a server with these models. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a
+/// socket.
+pub fn router(models: Arc<Models>) -> Router {
     let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(trace::panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), trace::trace))
-        .with_state(service)
+        .layer(middleware::from_fn_with_state(Arc::clone(&models), trace::trace))
+        .with_state(models)
 }
 
 async fn not_found(uri: Uri) -> ApiError {

@@ -144,7 +144,7 @@ fn number<T: FromStr>(parameter: &str, text: &str, allowed: &Allowed) -> Result<
 }
 
 /// The known word that was probably meant.
-fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_lowercase();
     let likeness = |word: &str| strsim::jaro_winkler(&text, &word.to_lowercase());
     let scored = known.into_iter().map(|word| (likeness(word), word));

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::header_text;
-use crate::service::Service;
+use crate::models::Models;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,17 +23,17 @@ const MAX_ID: usize = 128;
 const OTHER: &str = "other";
 
 /// Numbers, times, counts and logs a request, and writes the body of an error.
-pub(super) async fn trace(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+pub(super) async fn trace(State(models): State<Arc<Models>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers().get(X_REQUEST_ID));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
-    service.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
+    models.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
     let ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        service.metrics.rejected(error.code);
+        models.metrics.rejected(error.code);
         let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
         match error.status.is_server_error() {
             true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use drifting_serve::engine::{self, Engine, EngineChoice, EngineError, EngineInfo, EngineSettings};
-use drifting_serve::{Limits, Model, Service, router};
+use drifting_serve::{Limits, Model, Models, Part, router};
 use drifting_spec::Inputs;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -52,12 +52,17 @@ pub(crate) fn decode(file: &[u8]) -> Picture {
 }
 
 /// The fixture in rten, with two threads.
-pub(crate) fn service(limits: Limits) -> Arc<Service> {
+pub(crate) fn fixture_part(name: &str) -> Part {
     let model = Model::from_bytes(fixture::model()).unwrap();
     let settings =
         EngineSettings { choice: EngineChoice::Rten, threads: 2.try_into().ok(), ..EngineSettings::default() };
     let engine = engine::open(&model, &settings, &|message| panic!("{message}")).unwrap();
-    Service::start(&model, engine, limits).unwrap().0
+    Part { name: name.to_owned(), model, engines: vec![engine] }
+}
+
+/// A server with the fixture in rten.
+pub(crate) fn service(limits: Limits) -> Arc<Models> {
+    Models::start(vec![fixture_part("fixture")], limits).unwrap()
 }
 
 pub(crate) fn app() -> Router {
@@ -139,11 +144,16 @@ impl Engine for Scripted {
     }
 }
 
-/// The scripted engine, one image at a time.
-pub(crate) fn scripted(limits: Limits) -> Arc<Service> {
+/// The scripted engine, for the fixture's manifest.
+pub(crate) fn scripted_part(name: &str) -> Part {
     let model = Model::from_bytes(fixture::model()).unwrap();
     let fallback = Some("two\nlines, é".to_owned());
     let info =
         EngineInfo { name: "scripted", version: "1".to_owned(), provider: "test", threads: 1, library: None, fallback };
-    Service::start(&model, Box::new(Scripted(info)), Limits { max_batch: 1, ..limits }).unwrap().0
+    Part { name: name.to_owned(), model, engines: vec![Box::new(Scripted(info))] }
+}
+
+/// A server with the scripted engine, one image at a time.
+pub(crate) fn scripted(limits: Limits) -> Arc<Models> {
+    Models::start(vec![scripted_part("fixture")], Limits { max_batch: 1, ..limits }).unwrap()
 }

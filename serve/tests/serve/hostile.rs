@@ -6,7 +6,7 @@ use std::path::Path;
 use drifting_serve::bench::{BenchSettings, Windows, bench};
 use drifting_serve::engine::{self, EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Limits, Model, Service};
+use drifting_serve::{Limits, Model, Models, Part};
 use drifting_spec::MANIFEST_KEY;
 
 use crate::fixture::{FLOAT, INT64, Parts, field, int, model, model_with, node, tensor, value};
@@ -21,7 +21,8 @@ fn served(path: &Path, choice: EngineChoice) -> Result<(), String> {
         ..Default::default()
     };
     let engine = engine::open(&model, &settings, &|_| {}).map_err(|error| error.to_string())?;
-    Service::start(&model, engine, Limits::default()).map(drop).map_err(|error| error.to_string())
+    let part = Part { name: "hostile".to_owned(), model, engines: vec![engine] };
+    Models::start(vec![part], Limits::default()).map(drop).map_err(|error| error.to_string())
 }
 
 /// A graph of the fixture's inputs whose image is one constant's.

@@ -16,6 +16,7 @@ mod formats;
 mod hostile;
 mod load;
 mod metrics;
+mod models;
 mod openapi;
 mod socket;
 mod state;

@@ -42,18 +42,22 @@ async fn requests_images_batches_and_errors_are_counted() {
         ("drift_rejected_total{reason=\"out_of_range\"}", "1"),
         ("drift_rejected_total{reason=\"engine_failed\"}", "1"),
         ("drift_rejected_total{reason=\"not_found\"}", "2"),
-        ("drift_images_total", "3"),
-        ("drift_queue_depth", "0"),
-        ("drift_batch_size_count", "3"),
-        ("drift_batch_size_sum", "3.0"),
-        ("drift_queue_seconds_count", "1"),
-        ("drift_compute_seconds_count", "1"),
-        ("drift_encode_seconds_count", "1"),
-        ("drift_total_seconds_count", "1"),
+        ("drift_images_total{model=\"fixture\"}", "3"),
+        ("drift_queue_depth{model=\"fixture\"}", "0"),
+        ("drift_batch_size_count{model=\"fixture\"}", "3"),
+        ("drift_batch_size_sum{model=\"fixture\"}", "3.0"),
+        ("drift_queue_seconds_count{model=\"fixture\"}", "1"),
+        ("drift_compute_seconds_count{model=\"fixture\"}", "1"),
+        ("drift_encode_seconds_count{model=\"fixture\"}", "1"),
+        ("drift_total_seconds_count{model=\"fixture\"}", "1"),
     ];
     assert_series(&app, &expected).await;
     // Another server in the same process counts for itself.
-    assert_series(&other, &[("drift_images_total", "0"), ("drift_batch_size_count", "0")]).await;
+    assert_series(
+        &other,
+        &[("drift_images_total{model=\"fixture\"}", "0"), ("drift_batch_size_count{model=\"fixture\"}", "0")],
+    )
+    .await;
     assert_eq!(value(&other, "drift_rejected_total{reason=\"not_found\"}").await, None);
     let text = call(&app, Method::GET, "/metrics").await.body;
     let text = String::from_utf8_lossy(&text);
@@ -67,9 +71,13 @@ async fn the_queue_is_seen_from_outside() {
     let app = router(scripted(Limits::default()));
     let (busy, query) = (app.clone(), format!("class={SLOW}&n=2"));
     let slow = tokio::spawn(async move { generate(&busy, &query).await });
-    while value(&app, "drift_queue_depth").await.as_deref() != Some("2") {
+    while value(&app, "drift_queue_depth{model=\"fixture\"}").await.as_deref() != Some("2") {
         tokio::task::yield_now().await;
     }
     assert_eq!(slow.await.unwrap().status, 200);
-    assert_series(&app, &[("drift_queue_depth", "0"), ("drift_images_total", "2")]).await;
+    assert_series(
+        &app,
+        &[("drift_queue_depth{model=\"fixture\"}", "0"), ("drift_images_total{model=\"fixture\"}", "2")],
+    )
+    .await;
 }

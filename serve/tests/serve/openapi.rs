@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use drifting_serve::{Limits, router};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{FAILING, PAUSE, SLOW, app, call, generate, post, scripted, send};
 
@@ -13,10 +13,19 @@ async fn description() -> Value {
     call(&app(), Method::GET, "/openapi.json").await.json()
 }
 
+/// What a `$ref` in the description stands for.
+fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(address) => description.pointer(address.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{address}")),
+        None => value,
+    }
+}
+
 /// Whether the description has this answer, with this type.
 fn is_told(description: &Value, (path, method): (&str, &str), (status, kind): (u16, &str)) -> bool {
     let answer = &description["paths"][path][method]["responses"][status.to_string()];
-    answer["content"].as_object().is_some_and(|kinds| kinds.contains_key(kind))
+    let kinds = resolved(description, answer)["content"].as_object();
+    kinds.is_some_and(|kinds| kinds.contains_key(kind))
 }
 
 #[tokio::test]
@@ -24,9 +33,9 @@ async fn what_can_be_read_answers_as_described() {
     let description = description().await;
     let app = app();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 10);
+    assert_eq!(paths.len(), 15);
     for (path, methods) in paths.iter().filter(|(_, methods)| methods["get"].is_object()) {
-        let answer = call(&app, Method::GET, path).await;
+        let answer = call(&app, Method::GET, &path.replace("{name}", "fixture")).await;
         let kind = answer.header("content-type").split(';').next().unwrap();
         assert!(is_told(&description, (path, "get"), (answer.status.as_u16(), kind)), "{path}: {methods}");
     }
@@ -76,5 +85,26 @@ async fn every_answer_of_generate_is_described_and_every_described_one_is_given(
     for (name, _) in answers.iter().filter(|answer| answer.status == 200).flat_map(|answer| &answer.headers) {
         let known = ["content-type", "cache-control", "content-length"].contains(&name.as_str());
         assert!(known || headers.contains_key(name.as_str()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_default_model_is_said_of_each() {
+    let description = description().await;
+    let paths = &description["paths"];
+    for (path, method) in [("/generate", "post"), ("/info", "get"), ("/classes", "get"), ("/readyz", "get")] {
+        let (one, any) = (&paths[path][method], &paths[format!("/models/{{name}}{path}")][method]);
+        let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let mut parameters = all(&any["parameters"]);
+        let name = parameters.remove(0);
+        assert_eq!((&name["name"], &name["in"], &name["required"]), (&json!("name"), &json!("path"), &json!(true)));
+        let parameters: Vec<_> = parameters.iter().map(|value| resolved(&description, value).clone()).collect();
+        assert_eq!(parameters, all(&one["parameters"]), "{path}");
+        assert_eq!(resolved(&description, &any["requestBody"]), &one["requestBody"], "{path}");
+        let (own, mut told) =
+            (one["responses"].as_object().unwrap().clone(), any["responses"].as_object().unwrap().clone());
+        assert!(told.remove("404").is_some(), "{path}");
+        let told: Vec<_> = told.iter().map(|(status, value)| (status, resolved(&description, value))).collect();
+        assert_eq!(told, own.iter().collect::<Vec<_>>(), "{path}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use crate::fixture;
 
 fn settings(model: PathBuf) -> ServeSettings {
     ServeSettings {
-        model,
+        models: vec![model.into()],
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         engine: EngineSettings { choice: EngineChoice::Rten, threads: 2.try_into().ok(), ..EngineSettings::default() },
+        replicas: NonZeroUsize::MIN,
         limits: Limits::default(),
         shutdown_deadline: Duration::from_secs(10),
     }
@@ -99,7 +101,7 @@ fn what_keeps_it_from_starting_is_said() {
     let error = Server::bind(&taken, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("another program uses this port") && error.contains("127.0.0.1"), "{error}");
 
-    let absent = ServeSettings { model: folder.path().join("absent.onnx"), ..good.clone() };
+    let absent = ServeSettings { models: vec![folder.path().join("absent.onnx").into()], ..good.clone() };
     assert!(Server::bind(&absent, &|_| {}).unwrap_err().to_string().contains("absent.onnx"));
     let narrow = ServeSettings { limits: Limits { queue: 1, ..Limits::default() }, ..good };
     assert!(Server::bind(&narrow, &|_| {}).unwrap_err().to_string().contains("queue is 1"));

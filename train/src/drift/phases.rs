@@ -8,6 +8,7 @@
 //! 3. [`Drifts`] again: [`Drifts::outcome`] with S and m, the loss and the gradient.
 
 use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use drifting_models::profile;
 use rayon::prelude::*;
 
 use super::DriftError;
@@ -24,6 +25,7 @@ use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregatio
 /// # Errors
 /// Features that are not finite.
 pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
+    let _span = profile::span("distances");
     let sums = each_problem(batch, settings.distances, Problem::weighted_distance_sum)?;
     Ok(group_means(batch, &sums))
 }
@@ -46,6 +48,7 @@ impl Drifts {
     /// # Errors
     /// Settings that contradict each other, features that are not finite, another number of groups.
     pub fn new(batch: &KeyBatch<'_>, mean_distances: &[f64], settings: &DriftSettings) -> Result<Self, DriftError> {
+        let _span = profile::span("drift field");
         settings.validate()?;
         let shape = batch.shape();
         check_groups(batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
@@ -95,6 +98,7 @@ impl Drifts {
         groups: usize,
         settings: &DriftSettings,
     ) -> Result<KeyOutcome, DriftError> {
+        let _span = profile::span("drift loss");
         let KeyShape { locations, generated, dim, .. } = self.shape;
         for squares in mean_squares {
             check_groups(&self.key, "mean squares", squares.len(), self.shape.groups)?;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use drifting_models::ops::simd;
+use drifting_models::profile;
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
@@ -75,7 +76,9 @@ impl PixelKey {
     pub fn extract<'a>(&self, shape: ImageShape, images: &'a [f32]) -> Cow<'a, [f32]> {
         let Some(cells) = self.cells(shape) else { return Cow::Borrowed(images) };
         let len = cells.features(shape);
-        let mut features = vec![0.0; images.len() / shape.len() * len];
+        let numbers = images.len() / shape.len() * len;
+        let _span = profile::span("statistics").numbers(images.len() + numbers);
+        let mut features = vec![0.0; numbers];
         features.par_chunks_mut(len).zip(images.par_chunks(shape.len())).for_each(|(features, image)| {
             simd::dispatch(|| match self {
                 Self::Global => {}

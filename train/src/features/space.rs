@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use drifting_models::autoencoder::{self, Autoencoder};
 use drifting_models::ops::{Values, inner};
+use drifting_models::profile;
 use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
@@ -150,6 +151,7 @@ impl Gradients {
 
     /// Adds what `gradient` `[n, T, D]`, with respect to the features under `key`, brings back.
     pub fn add(&mut self, space: &FeatureSpace, views: &Views<'_>, key: &FeatureKey, gradient: &[f32]) {
+        let _span = profile::span("statistics, backward");
         match key.origin {
             Origin::Image(pixel) => {
                 let sum = self.images.get_or_insert_with(|| vec![0.0; views.images.len()]);

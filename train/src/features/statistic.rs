@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use drifting_models::profile;
 use rayon::prelude::*;
 
 /// Added to variances and mean squares before the root (method section 6).
@@ -85,6 +86,7 @@ impl Statistic {
             return Cow::Borrowed(map);
         }
         let len = self.locations(shape) * shape.channels;
+        let _span = profile::span("statistics").numbers(map.len() + map.len() / shape.len() * len);
         let mut features = vec![0.0; map.len() / shape.len() * len];
         let images = features.par_chunks_mut(len).zip(map.par_chunks(shape.len()));
         images.for_each(|(features, image)| dispatch_kernel(Extract { cells: self.cells(shape), image, features }));

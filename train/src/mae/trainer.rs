@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use drifting_models::Mae;
 use drifting_models::nn::Source;
+use drifting_models::profile;
 
 use super::loss::{correct, cross_entropy};
 use super::mask::Masks;
@@ -89,7 +90,9 @@ impl<'a> MaeTrainer<'a> {
         let started = Instant::now();
         let (config, step) = (self.config, self.learner.step_count());
         let total = config.batch.images;
+        let waiting = profile::span("data");
         self.last = self.batches.next(step, total)?;
+        drop(waiting);
         let data_wait = started.elapsed();
 
         let class_weight = config.finetune.weight_at(step, config.steps);
@@ -109,6 +112,7 @@ impl<'a> MaeTrainer<'a> {
             }
         }
         let lr = self.learner.lr();
+        let _span = profile::span("optimizer");
         let norms = self.learner.step(self.mae.params(), &sum.gradients)?;
         let mean = |sum: f64| sum / total as f64;
         Ok(MaeReport {
@@ -133,6 +137,7 @@ impl<'a> MaeTrainer<'a> {
         let masks = Masks::new(&config.mae, config.seed, config.masking.ratio);
         let mask = masks.draw(step * total as u64 + first as u64, count, device)?;
 
+        let forward = profile::span("forward");
         let found = self.mae.reconstruct(&images, &mask)?;
         let recon = found.loss(&mask)?;
         // Without weight the cross entropy is only watched.
@@ -142,6 +147,8 @@ impl<'a> MaeTrainer<'a> {
         if class_weight > 0.0 {
             loss = (loss + (&cross_entropy * class_weight)?)?;
         }
+        drop(forward);
+        let _span = profile::span("backward");
         let mut store = (loss.sum_all()? / total as f64)?.backward()?;
         let named = self.mae.params().iter().filter_map(|(name, var)| Some((name.to_owned(), store.remove(var)?)));
         Ok(Part {

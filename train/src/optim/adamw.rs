@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use drifting_models::nn::Params;
+use drifting_models::profile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,7 @@ impl AdamW {
         lr: f64,
         clip: Option<f64>,
     ) -> Result<StepNorms> {
+        let _span = profile::span("adamw").numbers(8 * params.iter().map(|(_, var)| var.elem_count()).sum::<usize>());
         self.check(params, gradients)?;
         let norm = global_norm(gradients)?;
         let clip_factor = norm.clip_factor(clip);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use drifting_models::nn::Params;
+use drifting_models::profile;
 
 use super::state::Saved;
 use super::{AdamW, AdamWSettings, Ema, OptimError, Result, Schedule, StepNorms};
@@ -75,6 +76,7 @@ impl Learner {
     /// As [`AdamW::step`]; nothing has changed then.
     pub fn step(&mut self, params: &Params, gradients: &BTreeMap<String, Tensor>) -> Result<StepNorms> {
         let norms = self.optimizer.step(params, gradients, self.lr(), Some(self.clip))?;
+        let _span = profile::span("moving averages");
         for average in &mut self.averages {
             average.update(params)?;
         }

@@ -133,7 +133,7 @@ impl<'a> Trainer<'a> {
         let BatchSettings { classes, generated, positives, unconditional, groups_at_once } = config.batch;
         let mut timings = Timings::default();
         let request = Request { classes, positives, unconditional };
-        let real = timed(&mut timings.data, || self.feed.next(step, request))?;
+        let real = timed("data", &mut timings.data, || self.feed.next(step, request))?;
         self.ids.clone_from(&real.ids);
         self.check_batch(&real)?;
 
@@ -154,7 +154,8 @@ impl<'a> Trainer<'a> {
         let found = objective.evaluate(groups_at_once, &mut timings).map_err(failed)?;
 
         let lr = self.learner.lr();
-        let learned = timed(&mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
+        let learned =
+            timed("optimizer", &mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
         let norms = learned.map_err(|source| failed(source.into()))?;
         self.remember(&found.scales);
         Ok(StepReport {

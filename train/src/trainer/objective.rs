@@ -82,9 +82,9 @@ impl StepObjective<'_> {
         let mut losses = vec![0.0; keys.len()];
         let mut gradients = BTreeMap::new();
         for range in chunks {
-            let images = timed(&mut timings.generate, || self.generate(range.clone()))?;
-            let chunk = timed(&mut timings.encode, || Chunk::new(self, range, &images))?;
-            let seed = timed(&mut timings.drift, || {
+            let images = timed("generate", &mut timings.generate, || self.generate(range.clone()))?;
+            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range, &images))?;
+            let seed = timed("drift", &mut timings.drift, || {
                 let views = chunk.views()?;
                 let mut pulled = Gradients::new(self.space);
                 for (index, key) in keys.iter().enumerate() {
@@ -96,7 +96,7 @@ impl StepObjective<'_> {
                 drop(views);
                 Ok::<_, StepError>(pulled.seed(&chunk.generated)?)
             })?;
-            timed(&mut timings.backward, || self.backward(seed, &mut gradients))?;
+            timed("backward", &mut timings.backward, || self.backward(seed, &mut gradients))?;
         }
         self.report(gradients, &losses, &means)
     }
@@ -117,14 +117,14 @@ impl StepObjective<'_> {
         if known || chunks.len() < 2 {
             return Ok(None);
         }
-        let images = chunks
-            .iter()
-            .map(|range| timed(&mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach())));
+        let images = chunks.iter().map(|range| {
+            timed("generate", &mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach()))
+        });
         let images: Vec<_> = images.collect::<Result<_, _>>()?;
         let mut means = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk = timed(&mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed(&mut timings.drift, || {
+            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed("drift", &mut timings.drift, || {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
                     means.distances.extend(distance_means(&views.features(self, key).batch()?, self.settings)?);
@@ -133,8 +133,8 @@ impl StepObjective<'_> {
             })?;
         }
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk = timed(&mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed(&mut timings.drift, || {
+            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed("drift", &mut timings.drift, || {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
                     let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];

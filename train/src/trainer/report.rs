@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use drifting_models::profile;
 use serde::Serialize;
 
 /// The quantities of one key that say something about training; the loss itself stays flat by construction.
@@ -49,8 +50,9 @@ impl Timings {
     }
 }
 
-/// The result of `task`; the time that it took is added to `total`.
-pub(super) fn timed<T>(total: &mut Duration, task: impl FnOnce() -> T) -> T {
+/// The result of `task`, which is the part `name` of a step; the time that it took is added to `total`.
+pub(super) fn timed<T>(name: &'static str, total: &mut Duration, task: impl FnOnce() -> T) -> T {
+    let _span = profile::span(name);
     let started = Instant::now();
     let result = task();
     *total += started.elapsed();

@@ -13,6 +13,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use self::geometry::Geometry;
 use super::linear::column_sums;
 use super::storage::{Values, slice};
+use crate::profile;
 
 /// Zeros added around an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,6 +114,7 @@ type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Convolution {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
+        let _span = profile::span("convolution");
         let g = &self.0;
         let y =
             if g.is_depthwise() { depthwise::forward(g, x, weight, bias) } else { dense::forward(g, x, weight, bias) };
@@ -120,6 +122,7 @@ impl Convolution {
     }
 
     fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dy: &Tensor) -> Result<Gradients> {
+        let _span = profile::span("convolution, backward");
         let (g, device, dy) = (&self.0, x.device(), dy.contiguous()?);
         let (x_values, weight_values, dy) = (Values::of(x)?, Values::of(weight)?, Values::of(&dy)?);
         let for_x = x.track_op().then(|| match g.is_depthwise() {

@@ -10,6 +10,7 @@ use super::super::conv::geometry::Geometry;
 use super::super::storage::{Values, slice};
 use super::layer::{Layer, LayerSettings};
 use super::pass::{Gradients, Pass, Saved};
+use crate::profile;
 
 /// Tasks that a weight gradient is split into.
 const PARTS: usize = 16;
@@ -62,6 +63,7 @@ impl CustomOp2 for Fused {
         weights: &CpuStorage,
         weights_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("convolution chain");
         let x = slice(x, x_layout)?;
         let pass = self.pass(slice(weights, weights_layout)?);
         let (step, last) = (self.step(), &self.last);
@@ -80,6 +82,7 @@ impl CustomOp2 for Fused {
     }
 
     fn bwd(&self, x: &Tensor, weights: &Tensor, out: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("convolution chain, backward");
         let Some(kept) = &self.kept else { return Ok((None, None)) };
         let saved = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let dy = dy.contiguous()?;
