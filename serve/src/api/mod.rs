@@ -10,6 +10,7 @@ mod info;
 mod models;
 mod parameters;
 mod trace;
+mod v2;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
         ("/models/{name}/classes", get(info::classes)),
         ("/models/{name}/readyz", get(info::model_readyz)),
     ];
+    routes.extend(v2::routes());
     routes.extend(page::routes());
     routes
 }

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::header_text;
+use super::{header_text, v2};
 use crate::models::Models;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,7 +40,8 @@ pub(super) async fn trace(State(models): State<Arc<Models>>, request: Request, n
             false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.details.message),
         }
         let allow = response.headers_mut().remove(header::ALLOW);
-        response = error.render(&id);
+        let body = if v2::holds(&path) { v2::error(&error) } else { error.body(&id) };
+        response = error.render(body);
         response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     } else {
         tracing::info!(%id, %method, path, status, ms, "answered");

@@ -22,3 +22,4 @@ mod socket;
 mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
+mod v2;

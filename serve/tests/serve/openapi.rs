@@ -33,9 +33,9 @@ async fn what_can_be_read_answers_as_described() {
     let description = description().await;
     let app = app();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 15);
+    assert_eq!(paths.len(), 24);
     for (path, methods) in paths.iter().filter(|(_, methods)| methods["get"].is_object()) {
-        let answer = call(&app, Method::GET, &path.replace("{name}", "fixture")).await;
+        let answer = call(&app, Method::GET, &path.replace("{name}", "fixture").replace("{version}", "1")).await;
         let kind = answer.header("content-type").split(';').next().unwrap();
         assert!(is_told(&description, (path, "get"), (answer.status.as_u16(), kind)), "{path}: {methods}");
     }
