@@ -13,7 +13,7 @@ use drifting_export::ExportSettings;
 use drifting_models::weights::write_bytes;
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Limits, ServeSettings};
+use drifting_serve::{ConnectionLimits, GateSettings, Limits, ServeSettings};
 use drifting_train::config::{Plan, RunSettings, TrainConfig};
 use drifting_train::data::{Dataset, DirectFeed};
 use drifting_train::run::{self, GeneratorRun, Launch, Observer, Report, RunFolder};
@@ -88,6 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         },
         replicas: NonZeroUsize::MIN,
         limits: Limits::default(),
+        connections: ConnectionLimits::default(),
+        tls: None,
+        gate: GateSettings::default(),
         shutdown_deadline: Duration::from_secs(10),
     })?;
     Ok(ExitCode::SUCCESS)

@@ -30,7 +30,8 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Image generators that need one forward pass, trained by drifting: train, export to ONNX, serve over HTTP.
 #[derive(Debug, Parser)]
@@ -71,7 +72,23 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            // Wrong words, or a question for help.
+            if let Some(error) = error.downcast_ref::<clap::Error>() {
+                error.exit();
+            }
+            eprintln!("error: {}", message(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let words: Vec<_> = std::env::args_os().collect();
+    let layers = serve::Layers::read(Cli::command(), &words)?;
+    match Cli::from_arg_matches(&layers.matches)?.command {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
@@ -79,19 +96,12 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args, &layers).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::run(&args),
         Command::Import(args) => import::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Runtime(args) => runtime::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", message(&error));
-            ExitCode::FAILURE
-        }
     }
 }
 

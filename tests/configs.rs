@@ -25,7 +25,7 @@ fn experiments() -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "toml") {
+            } else if path.extension().is_some_and(|extension| extension == "toml") && !path.ends_with("serve.toml") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 if !text.lines().any(|line| line.starts_with("base = ")) {
                     found.push((path.strip_prefix(folder()).unwrap().display().to_string(), text));

@@ -35,7 +35,7 @@ fn every_configuration_is_what_the_schema_says() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            let of_train = !text.lines().any(|line| line.starts_with("base = "));
+            let of_train = !text.lines().any(|line| line.starts_with("base = ")) && !path.ends_with("serve.toml");
             if path.extension().is_some_and(|extension| extension == "toml") && of_train {
                 let value = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
                 check(&schema, &schema, &value).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));

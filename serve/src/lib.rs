@@ -7,8 +7,11 @@
 
 mod api;
 pub mod bench;
+mod credentials;
 mod doctor;
 pub mod engine;
+mod gate;
+mod listen;
 pub mod load;
 mod metrics;
 mod model;
@@ -17,6 +20,7 @@ mod page;
 pub mod runtime;
 mod server;
 mod service;
+mod spans;
 mod statistics;
 mod table;
 #[cfg(test)]
@@ -24,9 +28,14 @@ mod testing;
 mod warmup;
 mod worker;
 
-pub use api::router;
+pub use api::{guarded, router};
+pub use credentials::Credentials;
 pub use doctor::{KitReport, LibraryReport, Report, doctor};
+pub use gate::{Gate, GateSettings, KeysError, Origins};
+pub use listen::{ConnectionLimits, TlsError, TlsSettings};
 pub use model::{Model, ModelError, ModelProblem, OnnxError, Source};
 pub use models::{ModelSettings, Models, NameError, Part, is_model_name};
 pub use server::{ServeError, ServeSettings, Server};
 pub use service::{Limits, ServiceError};
+#[cfg(feature = "otlp")]
+pub use spans::{Collector, CollectorError};

@@ -11,7 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::api;
+use crate::credentials::Credentials;
 use crate::engine::{EngineError, EngineInfo, EngineSettings};
+use crate::gate::{GateSettings, KeysError};
+use crate::listen::{self, ConnectionLimits, Listener, TlsError, TlsSettings};
 use crate::model::ModelError;
 use crate::models::{ModelSettings, Models, NameError};
 use crate::service::{Limits, ServiceError};
@@ -32,6 +35,12 @@ pub struct ServeSettings {
     pub replicas: NonZeroUsize,
     /// What one model does at most.
     pub limits: Limits,
+    /// What it bears of its connections.
+    pub connections: ConnectionLimits,
+    /// The certificate of an `https` server.
+    pub tls: Option<TlsSettings>,
+    /// Who is let in.
+    pub gate: GateSettings,
     /// How long requests may take to finish once the server is told to stop.
     pub shutdown_deadline: Duration,
 }
@@ -47,6 +56,15 @@ pub enum ServeError {
         /// What the operating system says.
         cause: io::Error,
     },
+    /// The limits of connections cannot be kept.
+    #[error("limits: {0}")]
+    Connections(String),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The API keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The models' names cannot tell them apart.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -86,6 +104,8 @@ fn explain(error: &io::Error) -> String {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    credentials: Credentials,
+    connections: ConnectionLimits,
     models: Arc<Models>,
     deadline: Duration,
 }
@@ -101,6 +121,9 @@ impl Server {
         let listener = TcpListener::bind(settings.address).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
+        let connections = settings.connections;
+        connections.check().map_err(ServeError::Connections)?;
+        let credentials = Credentials::open(settings.tls.as_ref(), &settings.gate)?;
         let models = Models::open(settings, notify)?;
         for slot in models.slots() {
             let (name, service) = (&slot.name, slot.service());
@@ -108,13 +131,20 @@ impl Server {
             tracing::info!(name, %engine, ?batch_sizes, sha256 = service.model.sha256, "loaded");
         }
         tracing::info!(%address, "ready");
-        Ok(Self { listener, address, models, deadline: settings.shutdown_deadline })
+        let deadline = settings.shutdown_deadline;
+        Ok(Self { listener, address, credentials, connections, models, deadline })
     }
 
     /// Where the server listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What can be read again while the server runs.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// What is served: name and engine of each model, the default one first.
@@ -128,25 +158,25 @@ impl Server {
     /// # Errors
     /// The socket fails, or requests are still running after the deadline.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let Self { listener, models, deadline, .. } = self;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (told, stopping) = oneshot::channel();
-        let draining = Arc::clone(&models);
-        let drain = async move {
-            shutdown.await;
-            draining.drain();
-            tracing::info!("told to stop; finishing what is running");
-            let _ = told.send(Instant::now() + deadline);
-        };
-        let serving = axum::serve(listener, api::router(Arc::clone(&models))).with_graceful_shutdown(drain);
-        let mut serving = std::pin::pin!(serving.into_future());
-        let end = tokio::select! {
-            // Only an error ends the server before it is told to stop.
-            result = &mut serving => return result.map_err(ServeError::Socket),
-            Ok(end) = stopping => end,
-        };
+        let Self { listener, credentials: Credentials { tls, gate }, connections, models, deadline, .. } = self;
+        let socket = tokio::net::TcpListener::from_std(listener)?;
+        let listener = Listener { socket, tls, limits: connections };
+        let router = api::guarded(Arc::clone(&models), &gate);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut serving = Box::pin(listen::serve(listener, router, async {
+            let _ = stopped.await;
+        }));
         tokio::select! {
-            result = &mut serving => result?,
+            // Nothing ends it before it is told to stop.
+            () = &mut serving => return Ok(()),
+            () = shutdown => {}
+        }
+        models.drain();
+        tracing::info!("told to stop; finishing what is running");
+        let end = Instant::now() + deadline;
+        let _ = stop.send(());
+        tokio::select! {
+            () = &mut serving => {}
             () = sleep_until(end) => {
                 let images = models.busy();
                 return Err(ServeError::Deadline { images, deadline });

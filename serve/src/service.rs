@@ -29,13 +29,16 @@ pub struct Limits {
     pub exact: bool,
     /// Images that may wait or be computed at a time, over all requests.
     pub queue: usize,
+    /// Bytes of a request's body that are read before it is refused.
+    pub max_body: usize,
     /// After this time a request is given up.
     pub request_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_images: 64, max_batch: 8, exact: true, queue: 256, request_timeout: Duration::from_secs(60) }
+        let request_timeout = Duration::from_secs(60);
+        Self { max_images: 64, max_batch: 8, exact: true, queue: 256, max_body: 16 << 10, request_timeout }
     }
 }
 

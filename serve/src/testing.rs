@@ -5,6 +5,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape, Inputs, Manifest};
 
 use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::model::{Model, Source};
+use crate::models::{Models, Part};
+use crate::service::Limits;
 
 /// A tiny generator of five classes.
 pub(crate) fn manifest() -> Manifest {
@@ -13,6 +16,14 @@ pub(crate) fn manifest() -> Manifest {
     let alpha = AlphaRange { min: 1.0, max: 4.0, default: 1.5 };
     let classes = ["Shirt", "Coat", "Bag", "Boot", "Été"].map(str::to_owned).into();
     Manifest { classes, ..Manifest::new("tiny".to_owned(), generator, alpha) }
+}
+
+/// A server of the tiny generator, whose engine never waits.
+pub(crate) fn models() -> Arc<Models> {
+    let (source, sha256) = (Source::Bytes(Vec::new()), String::new());
+    let model = Model { manifest: manifest(), source, size: 0, sha256, profile: None };
+    let part = Part { name: "tiny".to_owned(), model, engines: vec![Box::new(Gate::opened().engine())] };
+    Models::start(vec![part], Limits::default()).unwrap()
 }
 
 /// Information of an engine that exists in tests only.

@@ -182,6 +182,8 @@ impl Target for Requests {
 
 /// Status and body of the first answer; nothing where the connection was closed without one.
 fn read(answer: &[u8]) -> Option<(u16, &[u8])> {
+    // What a client may be told before it sends its body.
+    let answer = answer.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(answer);
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();

@@ -39,6 +39,8 @@ pub(super) struct Details {
     pub(super) allowed: Option<Allowed>,
     /// Seconds after which another try makes sense.
     pub(super) retry_after: Option<u64>,
+    /// How a client can say who it is.
+    pub(super) challenge: Option<HeaderValue>,
     /// What is logged and not told.
     pub(super) cause: Option<String>,
 }
@@ -94,6 +96,9 @@ impl ApiError {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.details.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = &self.details.challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }

@@ -15,6 +15,7 @@ use super::{encode, given, header_text};
 use crate::metrics::Times;
 use crate::models::Models;
 use crate::service::Service;
+use crate::spans;
 use crate::worker::{Answer, Made, Order, Refusal};
 
 /// The class of the images, which may have been drawn.
@@ -42,7 +43,7 @@ pub(super) async fn generate(
 ) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let headers = request.headers().clone();
-    let pairs = given::read(request, service.limits.request_timeout).await?;
+    let pairs = given::read(request, &service.limits).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
     check_draining(&models)?;
@@ -58,7 +59,9 @@ pub(super) async fn generate(
         encode::encode(&service, &parameters, &made.values).map(|response| (response, begun.elapsed()))
     });
     let (mut response, encode) = encoded.await.map_err(ApiError::internal)??;
-    metrics.made(images, Times { queue, compute, encode, total: begun.elapsed() });
+    let times = Times { queue, compute, encode, total: begun.elapsed() };
+    metrics.made(images, times);
+    spans::note(&mut response, times);
     response.headers_mut().extend(headers);
     Ok(response)
 }

@@ -1,7 +1,6 @@
 //! The parameters of a request as they were given: in its query and in its JSON body.
 
 use std::fmt;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -10,26 +9,26 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::MAX_BODY;
 use super::error::ApiError;
+use crate::service::Limits;
 
 /// Names and values in their own order.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// Reads query and body, the body within `limit`.
+/// Reads query and body, the body within `limits`.
 ///
 /// # Errors
 /// 400 for what is no query or no JSON object, 408 for a body that does not come, 413 for one that is too long, 415 for
 /// one that is not JSON.
-pub(super) async fn read(request: Request, limit: Duration) -> Result<Pairs, ApiError> {
+pub(super) async fn read(request: Request, limits: &Limits) -> Result<Pairs, ApiError> {
     let query = Query::try_from_uri(request.uri());
     let Query(mut pairs): Query<Pairs> =
         query.map_err(|error| ApiError::syntax("query", "invalid_query", error.body_text()))?;
     let is_json = is_json(request.headers());
-    match body(request, limit).await? {
+    match body(request, limits).await? {
         Ok(body) if body.is_empty() => {}
         Ok(body) if is_json => pairs.extend(from_json(&body)?),
-        Err(error) if is_json => return Err(unreadable(&error)),
+        Err(error) if is_json => return Err(unreadable(&error, limits.max_body)),
         _ => {
             let message = "parameters belong into the query (POST /generate?class=...) or into a body of type \
                            application/json; another body has to be empty";
@@ -39,20 +38,21 @@ pub(super) async fn read(request: Request, limit: Duration) -> Result<Pairs, Api
     Ok(pairs)
 }
 
-/// Reads a body of JSON within `limit`.
+/// Reads a body of JSON within `limits`.
 ///
 /// # Errors
 /// 408 for a body that does not come, 413 for one that is too long, 415 for one that is something else.
-pub(super) async fn json(request: Request, limit: Duration) -> Result<Bytes, ApiError> {
+pub(super) async fn json(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
     if request.headers().contains_key(header::CONTENT_TYPE) && !is_json(request.headers()) {
         let message = "the body has to be of type application/json; there is no binary form of tensors";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_not_json", message));
     }
-    body(request, limit).await?.map_err(|error| unreadable(&error))
+    body(request, limits).await?.map_err(|error| unreadable(&error, limits.max_body))
 }
 
-/// The body, if it comes within `limit`.
-async fn body(request: Request, limit: Duration) -> Result<Result<Bytes, BytesRejection>, ApiError> {
+/// The body, if it comes in time.
+async fn body(request: Request, limits: &Limits) -> Result<Result<Bytes, BytesRejection>, ApiError> {
+    let limit = limits.request_timeout;
     tokio::time::timeout(limit, Bytes::from_request(request, &())).await.map_err(|_| {
         let message = format!("the body did not come within {} s", limit.as_secs_f32());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
@@ -65,9 +65,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn unreadable(error: &BytesRejection) -> ApiError {
+fn unreadable(error: &BytesRejection, max: usize) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the body is longer than {MAX_BODY} bytes");
+        let message = format!("the body is longer than {max} bytes");
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message);
     }
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", "the body could not be read to its end")

@@ -29,6 +29,7 @@ pub(super) async fn info(Chosen(service): Chosen) -> Json<Value> {
             "batch_sizes": service.batch_sizes,
             "exact": limits.exact,
             "queue": limits.queue,
+            "max_body": limits.max_body,
             "request_timeout_ms": milliseconds,
         },
     }))

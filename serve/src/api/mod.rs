@@ -1,5 +1,6 @@
 //! The HTTP interface. `docs/http-api.md` describes it for its users.
 
+mod authorize;
 mod chosen;
 mod encode;
 mod error;
@@ -21,12 +22,10 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::gate::Gate;
 use crate::models::Models;
 use crate::page;
 use error::ApiError;
-
-/// Bytes of a request's body that are read before it is refused.
-const MAX_BODY: usize = 16 << 10;
 
 /// Every address and what answers there; `openapi.json` describes them.
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
@@ -49,17 +48,25 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
     routes
 }
 
-/// The routes of a server with these models. Can be driven in-process (`tower::ServiceExt::oneshot`) or served on a
-/// socket.
+/// The routes of a server with these models, open to everybody. Can be driven in-process
+/// (`tower::ServiceExt::oneshot`) or served on a socket.
 pub fn router(models: Arc<Models>) -> Router {
+    guarded(models, &Arc::default())
+}
+
+/// The routes of a server with these models, of which `gate` tells who may use them.
+pub fn guarded(models: Arc<Models>, gate: &Arc<Gate>) -> Router {
     let routes = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    routes
+    let routes = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::max(models.limits.max_body))
         .layer(CatchPanicLayer::custom(trace::panicked))
+        // Around all of them, so that no route can be forgotten.
+        .layer(middleware::from_fn_with_state(Arc::clone(gate), authorize::authorize))
         .layer(middleware::from_fn_with_state(Arc::clone(&models), trace::trace))
-        .with_state(models)
+        .with_state(models);
+    gate.open_to_origins(routes)
 }
 
 async fn not_found(uri: Uri) -> ApiError {
@@ -85,6 +92,35 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::gate::GateSettings;
+
+    /// Asks a locked server without a key.
+    async fn status(app: &Router, method: Method, path: &str) -> StatusCode {
+        let request = axum::http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        tower::ServiceExt::oneshot(app.clone(), request).await.unwrap().status()
+    }
+
+    /// Goes over the list that the router is made of, so that a route that comes later is tried, too.
+    #[tokio::test]
+    async fn every_route_but_health_needs_a_key_once_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys.txt");
+        std::fs::write(&keys, "an-unguessable-key").unwrap();
+        let gate = Gate::open(&GateSettings { keys: Some(keys), ..GateSettings::default() }).unwrap();
+        let app = guarded(crate::testing::models(), &Arc::new(gate));
+        let mut open = BTreeSet::new();
+        for (path, _) in routes() {
+            // The only model's name, where there is a place for one.
+            let address = path.replace("{name}", "tiny");
+            assert!(!address.contains('{'), "{path}");
+            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS] {
+                if status(&app, method, &address).await != StatusCode::UNAUTHORIZED {
+                    open.insert(path);
+                }
+            }
+        }
+        assert_eq!(open.into_iter().collect::<Vec<_>>(), ["/healthz", "/readyz"]);
+    }
 
     #[test]
     fn the_description_has_every_route_parameter_and_format() {

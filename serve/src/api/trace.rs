@@ -10,9 +10,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::authorize::KeyName;
 use super::error::ApiError;
 use super::{header_text, v2};
 use crate::models::Models;
+use crate::spans::Begun;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -24,27 +26,32 @@ const OTHER: &str = "other";
 
 /// Numbers, times, counts and logs a request, and writes the body of an error.
 pub(super) async fn trace(State(models): State<Arc<Models>>, request: Request, next: Next) -> Response {
-    let start = Instant::now();
+    let (start, begun) = (Instant::now(), Begun::new(request.headers()));
     let id = request_id(request.headers().get(X_REQUEST_ID));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
-    models.metrics.answered(route.as_ref().map_or(OTHER, MatchedPath::as_str), status);
+    let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    models.metrics.answered(route, status);
+    let told = [("http.request.method", method.as_str()), ("http.route", route), ("http.request.id", &id)];
+    begun.end(&mut response, told);
+    let key = response.extensions_mut().remove::<KeyName>();
+    let key = key.as_ref().map(|KeyName(name)| &**name);
     let ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         models.metrics.rejected(error.code);
         let (code, cause) = (error.code, error.details.cause.as_deref().unwrap_or_default());
         match error.status.is_server_error() {
-            true => tracing::error!(%id, %method, path, status, ms, code, cause, "{}", error.details.message),
-            false => tracing::info!(%id, %method, path, status, ms, code, "{}", error.details.message),
+            true => tracing::error!(%id, %method, path, status, ms, key, code, cause, "{}", error.details.message),
+            false => tracing::info!(%id, %method, path, status, ms, key, code, "{}", error.details.message),
         }
         let allow = response.headers_mut().remove(header::ALLOW);
         let body = if v2::holds(&path) { v2::error(&error) } else { error.body(&id) };
         response = error.render(body);
         response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     } else {
-        tracing::info!(%id, %method, path, status, ms, "answered");
+        tracing::info!(%id, %method, path, status, ms, key, "answered");
     }
     response.headers_mut().insert(X_REQUEST_ID, header_text(&id));
     response

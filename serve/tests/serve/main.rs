@@ -10,16 +10,22 @@
 mod api;
 mod body;
 mod client;
+mod connections;
+mod cors;
 mod engines;
 mod fixture;
 mod formats;
 mod hostile;
+mod keys;
 mod load;
 mod metrics;
 mod models;
 mod openapi;
 mod socket;
+#[cfg(feature = "otlp")]
+mod spans;
 mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
+mod tls;
 mod v2;

@@ -8,6 +8,7 @@ use drifting_serve::{Limits, router};
 use serde_json::{Value, json};
 
 use crate::client::{FAILING, PAUSE, SLOW, app, call, generate, post, scripted, send};
+use crate::keys::locked;
 
 async fn description() -> Value {
     call(&app(), Method::GET, "/openapi.json").await.json()
@@ -59,6 +60,7 @@ async fn every_answer_of_generate_is_described_and_every_described_one_is_given(
         generate(&app, &format!("class={FAILING}")).await,
         generate(&router(service), "class=0").await,
         generate(&hasty, &format!("class={SLOW}")).await,
+        generate(&locked(), "class=0").await,
     ];
     for format in ["png", "jpeg", "webp", "npy", "json"] {
         answers.push(generate(&app, &format!("class=0&format={format}")).await);
@@ -104,7 +106,25 @@ async fn what_is_said_of_the_default_model_is_said_of_each() {
         let (own, mut told) =
             (one["responses"].as_object().unwrap().clone(), any["responses"].as_object().unwrap().clone());
         assert!(told.remove("404").is_some(), "{path}");
+        // Of health, only what is said of the whole server needs no key.
+        assert!(own.contains_key("401") || told.remove("401").is_some(), "{path}");
         let told: Vec<_> = told.iter().map(|(status, value)| (status, resolved(&description, value))).collect();
         assert_eq!(told, own.iter().collect::<Vec<_>>(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_address_but_health_is_told_to_need_a_key() {
+    let description = description().await;
+    let app = locked();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let address = path.replace("{name}", "fixture").replace("{version}", "1");
+            let asked = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let is_open = call(&app, asked, &address).await.status != 401;
+            assert_eq!(operation["security"] == json!([]), is_open, "{method} {path}");
+            let is_told = is_told(&description, (path, method), (401, "application/json"));
+            assert_eq!(is_told, !is_open, "{method} {path}");
+        }
     }
 }

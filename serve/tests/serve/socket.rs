@@ -4,31 +4,77 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use drifting_serve::engine::{EngineChoice, EngineSettings};
-use drifting_serve::{Limits, ServeError, ServeSettings, Server};
+use drifting_serve::{ConnectionLimits, Credentials, GateSettings, Limits, ServeError, ServeSettings, Server};
 use tokio::sync::oneshot;
 
 use crate::fixture;
 
-fn settings(model: PathBuf) -> ServeSettings {
+pub(crate) fn settings(model: PathBuf) -> ServeSettings {
     ServeSettings {
         models: vec![model.into()],
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         engine: EngineSettings { choice: EngineChoice::Rten, threads: 2.try_into().ok(), ..EngineSettings::default() },
         replicas: NonZeroUsize::MIN,
         limits: Limits::default(),
+        connections: ConnectionLimits::default(),
+        tls: None,
+        gate: GateSettings::default(),
         shutdown_deadline: Duration::from_secs(10),
     }
 }
 
-fn ask(address: SocketAddr, request: &str) -> String {
+pub(crate) fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A server that runs on its own thread until it is stopped.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) credentials: Credentials,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<(), ServeError>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts the fixture with `change`d settings.
+    pub(crate) fn start(change: impl FnOnce(&mut ServeSettings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(fixture::model_file(folder.path()));
+        change(&mut settings);
+        let server = Server::bind(&settings, &|_| {}).unwrap();
+        let (address, credentials) = (server.local_addr(), server.credentials());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let thread = std::thread::spawn(move || {
+            let result = runtime.block_on(server.run(async move {
+                let _ = stopped.await;
+            }));
+            runtime.shutdown_background();
+            result
+        });
+        Self { address, credentials, stop, thread, _folder: folder }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) fn stop(self) -> Result<(), ServeError> {
+        let _ = self.stop.send(());
+        self.thread.join().unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use crate::api::given;
 use crate::metrics::Times;
 use crate::models::Models;
 use crate::service::Service;
+use crate::spans;
 use crate::worker::{Made, Order};
 
 /// The body of an answer.
@@ -51,7 +52,7 @@ pub(super) async fn infer(
     request: Request,
 ) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let body = given::json(request, service.limits.request_timeout).await?;
+    let body = given::json(request, &service.limits).await?;
     let asked = tensors::read(&body, &service.model.manifest, service.limits.max_images)?;
     generate::check_draining(&models)?;
     let made = make(&service, &asked.orders).await?;
@@ -63,8 +64,10 @@ pub(super) async fn infer(
         encode(&service, &name, &asked, made.values).map(|body| (body, begun.elapsed()))
     });
     let (body, encode) = encoded.await.map_err(ApiError::internal)??;
-    metrics.made(images, Times { queue, compute, encode, total: begun.elapsed() });
+    let times = Times { queue, compute, encode, total: begun.elapsed() };
+    metrics.made(images, times);
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
+    spans::note(&mut response, times);
     response.headers_mut().extend(headers);
     Ok(response)
 }

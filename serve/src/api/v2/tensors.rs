@@ -1,9 +1,13 @@
 //! From tensors in JSON to orders, or to an error that names the tensor.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 
 use axum::http::StatusCode;
 use drifting_spec::Manifest;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
@@ -62,9 +66,9 @@ struct Body {
     id: Option<String>,
     #[serde(default, rename = "parameters")]
     _parameters: Map<String, Value>,
-    inputs: Vec<Tensor>,
+    inputs: Vec<Object<Tensor>>,
     #[serde(default, deserialize_with = "some")]
-    outputs: Option<Vec<Wanted>>,
+    outputs: Option<Vec<Object<Wanted>>>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +88,27 @@ struct Wanted {
     _parameters: Map<String, Value>,
 }
 
+/// What must be an object: serde would take a list of its members' values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
 /// What may be left out and may not be null.
 fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -94,21 +119,22 @@ fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resu
 /// # Errors
 /// 400 for what is no such body, 422 for values that are out of range.
 pub(super) fn read(body: &[u8], manifest: &Manifest, max_images: usize) -> Result<Asked, ApiError> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
+    let Object(Body { id, inputs, outputs, .. }) = serde_json::from_slice(body).map_err(|error| {
         let message = format!("the body is no request of the Open Inference Protocol: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", message)
     })?;
-    for (position, tensor) in body.inputs.iter().enumerate() {
+    let inputs: Vec<Tensor> = inputs.into_iter().map(|Object(tensor)| tensor).collect();
+    for (position, tensor) in inputs.iter().enumerate() {
         if !INPUTS.contains(&tensor.name.as_str()) {
             return Err(unknown("input", &tensor.name, INPUTS));
         }
-        if body.inputs[..position].iter().any(|earlier| earlier.name == tensor.name) {
+        if inputs[..position].iter().any(|earlier| earlier.name == tensor.name) {
             let message = format!("input {} is given more than once", tensor.name);
             return Err(ApiError::syntax(&tensor.name, "repeated_parameter", message));
         }
     }
     let texts = |name: &str, kinds: &[Kind]| {
-        body.inputs.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.texts(kinds)).transpose()
+        inputs.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.texts(kinds)).transpose()
     };
     let classes = texts("class", &[Kind::Integer, Kind::Bytes])?.ok_or_else(|| {
         ApiError::syntax("class", "missing_parameter", "input class is missing: [n] numbers or names of classes")
@@ -128,13 +154,13 @@ pub(super) fn read(body: &[u8], manifest: &Manifest, max_images: usize) -> Resul
         let class = parameters::class(Some(class), seed, manifest)?;
         push(&mut orders, Order { class, alpha, seed, count: NonZeroUsize::MIN });
     }
-    let outputs = match body.outputs {
+    let outputs = match outputs {
         Some(wanted) if !wanted.is_empty() => {
-            wanted.iter().map(|wanted| Output::named(&wanted.name)).collect::<Result<_, _>>()?
+            wanted.iter().map(|Object(wanted)| Output::named(&wanted.name)).collect::<Result<_, _>>()?
         }
         _ => Output::USUAL.into(),
     };
-    Ok(Asked { id: body.id, orders, outputs })
+    Ok(Asked { id, orders, outputs })
 }
 
 /// One more image of the last order if it is of the same kind, else another order.
@@ -241,7 +267,8 @@ mod tests {
         let class = || input("class", "INT64", &json!([1, 2]));
         let shaped = |shape: Value| json!({ "name": "class", "datatype": "INT64", "shape": shape, "data": [1, 2] });
         let cases = [
-            (json!([]), 400, "inputs"),
+            (json!([]), 400, "an object"),
+            (json!({ "inputs": [["class", [1], "INT64", {}, [1]]] }), 400, "an object"),
             (json!({ "inputs": [], "id": null }), 400, "null"),
             (json!({ "inputs": [] }), 400, "class is missing"),
             (json!({ "inputs": [class(), class()] }), 400, "more than once"),

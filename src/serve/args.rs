@@ -1,16 +1,16 @@
-//! `drifting serve`: arguments to settings, settings to a server.
+//! The flags of `drifting serve`, and what they set.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Result, anyhow, bail, ensure};
 use drifting_serve::engine::{EngineChoice, EngineSettings};
 use drifting_serve::runtime::RuntimeSettings;
-use drifting_serve::{Limits, ModelSettings, ServeSettings, Server, is_model_name};
-use tracing_subscriber::EnvFilter;
+use drifting_serve::{
+    ConnectionLimits, GateSettings, Limits, ModelSettings, Origins, ServeSettings, TlsSettings, is_model_name,
+};
 
 use crate::provider::ProviderArgs;
 use crate::shipped::Shipped;
@@ -20,16 +20,32 @@ use crate::shipped::Shipped;
 /// The model file is all that is needed: its manifest tells classes, guidance range and shapes. ONNX Runtime is taken
 /// from ORT_DYLIB_PATH, else from the cache, else fetched once with pip (set DRIFTING_OFFLINE=1 to forbid that);
 /// `drifting doctor` tells which one is in use. What a GPU needs, `drifting runtime install` fetches.
+///
+/// Each setting can also be given by the environment variable behind it, or in a file (--config). A program that was
+/// built with the feature `otlp` sends traces to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files that `drifting export` wrote, each with the name that it gets in addresses if not its own; the first one is
     /// asked where no name is given
-    #[arg(value_name = "[NAME=]MODEL.onnx", required_unless_present = "shipped", value_parser = named_file)]
+    #[arg(
+        value_name = "[NAME=]MODEL.onnx",
+        required_unless_present_any = ["shipped", "config", "print_settings"],
+        value_parser = named_file
+    )]
     files: Vec<ModelSettings>,
 
     /// A model that comes with the program in place of a file; its first use exports and verifies it
     #[arg(long = "model", value_name = "NAME", conflicts_with = "files")]
     shipped: Option<Shipped>,
+
+    /// A file of settings (TOML): the keys are these flags with _ for -, the models are [[models]] with name, file and
+    /// plan. What is typed, and then what the environment says, goes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print every setting, with where it comes from, in place of serving
+    #[arg(long, visible_alias = "dry-run")]
+    pub(super) print_settings: bool,
 
     /// Address to listen on; 0.0.0.0 lets other machines in
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -73,6 +89,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = Limits::default().queue)]
     queue: usize,
 
+    /// Bytes of a request's body; a longer one is answered 413
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().max_body)]
+    max_body: usize,
+
     /// Seconds after which a request is given up
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     timeout: Duration,
@@ -81,21 +101,55 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     grace: Duration,
 
+    /// Connections that are open at a time; more wait until one is closed
+    #[arg(long, value_name = "N", default_value_t = ConnectionLimits::default().max)]
+    max_connections: usize,
+
+    /// Seconds that a client may take for a request's head, for a TLS handshake, or before it takes more of an answer
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    client_timeout: Duration,
+
+    /// Seconds that a connection may stay open without a request
+    #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds)]
+    idle_timeout: Duration,
+
+    /// API keys, one a line (KEY or NAME: KEY, # begins a comment): every request but /healthz and /readyz needs one
+    #[arg(long, value_name = "FILE")]
+    api_keys: Option<PathBuf>,
+
+    /// A certificate (PEM) to serve https with, then those that lead to one that clients know
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate (PEM, without a password)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// A server whose pages may use this one from a browser, as https://HOST; * lets all; can be given several times
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    cors_origin: Vec<String>,
+
     /// Write the log as JSON lines
     #[arg(long)]
-    log_json: bool,
+    pub(super) log_json: bool,
 
     #[command(flatten)]
     provider: ProviderArgs,
 }
 
 impl Args {
-    fn models(&self) -> anyhow::Result<Vec<ModelSettings>> {
-        let shipped = self.shipped.map(|shipped| shipped.onnx(self.engine)).transpose()?;
-        let models = self.files.iter().cloned().chain(shipped.map(ModelSettings::from));
-        let models = models.map(|model| ModelSettings { plan: self.plan(&model.path), ..model }).collect::<Vec<_>>();
-        anyhow::ensure!(!models.is_empty(), "needs a file that `drifting export` wrote, or --model NAME");
-        anyhow::ensure!(self.plan.is_none() || models.len() == 1, "--plan belongs to one model, and there are several");
+    /// The files that were typed, else those of the file of settings, unless a model that comes with the program is asked for.
+    pub(super) fn named<'a>(&'a self, file: &'a [ModelSettings]) -> &'a [ModelSettings] {
+        if self.files.is_empty() && self.shipped.is_none() { file } else { &self.files }
+    }
+
+    /// All models, with their plans.
+    pub(super) fn models(&self, file: &[ModelSettings]) -> Result<Vec<ModelSettings>> {
+        let shipped = self.shipped.map(|shipped| shipped.onnx(self.engine)).transpose()?.map(ModelSettings::from);
+        let models = self.named(file).iter().cloned().chain(shipped);
+        let plan = |model: &ModelSettings| model.plan.clone().or_else(|| self.plan(&model.path));
+        let models: Vec<_> = models.map(|model| ModelSettings { plan: plan(&model), ..model }).collect();
+        ensure!(self.plan.is_none() || models.len() < 2, "--plan belongs to one model, and there are several");
         Ok(models)
     }
 
@@ -105,9 +159,20 @@ impl Args {
         self.plan.clone().or_else(beside)
     }
 
-    fn settings(&self, models: Vec<ModelSettings>) -> ServeSettings {
-        let Self { max_batch, fast_batches, max_images, queue, timeout, .. } = *self;
-        ServeSettings {
+    /// The settings of a server of these models.
+    pub(super) fn settings(&self, models: Vec<ModelSettings>) -> Result<ServeSettings> {
+        ensure!(
+            !models.is_empty(),
+            "needs a file that `drifting export` wrote, --model NAME, or [[models]] in a --config"
+        );
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsSettings { certificate: certificate.clone(), key: key.clone() }),
+            (None, None) => None,
+            _ => bail!("--tls-cert and --tls-key belong together: a certificate, and its private key"),
+        };
+        let origins = Origins::parse(&self.cors_origin).map_err(|problem| anyhow!("--cors-origin: {problem}"))?;
+        let max_batch = self.max_batch;
+        Ok(ServeSettings {
             address: SocketAddr::new(self.host, self.port),
             engine: EngineSettings {
                 choice: self.engine,
@@ -117,11 +182,25 @@ impl Args {
                 max_batch,
                 runtime: RuntimeSettings::from_env(),
             },
-            limits: Limits { max_images, max_batch, exact: !fast_batches, queue, request_timeout: timeout },
+            limits: Limits {
+                max_images: self.max_images,
+                max_batch,
+                exact: !self.fast_batches,
+                queue: self.queue,
+                max_body: self.max_body,
+                request_timeout: self.timeout,
+            },
+            connections: ConnectionLimits {
+                max: self.max_connections,
+                client_timeout: self.client_timeout,
+                idle_timeout: self.idle_timeout,
+            },
+            tls,
+            gate: GateSettings { keys: self.api_keys.clone(), origins },
             replicas: self.replicas,
             shutdown_deadline: self.grace,
             models,
-        }
+        })
     }
 }
 
@@ -136,70 +215,15 @@ fn named_file(text: &str) -> Result<ModelSettings, String> {
     }
 }
 
+/// An origin, or all of them.
+fn origin(text: &str) -> Result<String, String> {
+    Origins::parse(&[text.to_owned()]).map(|_| text.to_owned())
+}
+
 /// A number of seconds, as flags say it.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// Serves until Ctrl-C or SIGTERM.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    log(args.log_json);
-    serve(&args.settings(args.models()?))
-}
-
-/// Sets the log up: `RUST_LOG` chooses what is told, on standard error.
-fn log(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-    // A log that was set up before stays.
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
-}
-
-/// Serves `settings` until Ctrl-C or SIGTERM, and prints where.
-pub(crate) fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
-    let server = Server::bind(settings, &|message| eprintln!("{message}"))?;
-    for (model, (name, engine)) in settings.models.iter().zip(server.models()) {
-        println!("Serving {} as {name} with {engine}", model.path.display());
-        if let Some(reason) = &engine.fallback {
-            println!("(rten stands in: {reason})");
-        }
-    }
-    println!("Open http://{}/ (Ctrl-C stops)", server.local_addr());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let result = runtime.block_on(async {
-        let stop = stop_signal()?;
-        server.run(stop).await.map_err(anyhow::Error::from)
-    });
-    // Work that was given up must not hold the process.
-    runtime.shutdown_background();
-    result
-}
-
-/// Waits for Ctrl-C or, where there is one, SIGTERM. The handlers are in place when this function returns.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let handler = |kind| signal(kind).context("cannot listen to signals");
-        let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    {
-        Ok(async {
-            // Without a handler the server runs until it is killed.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })
-    }
 }
 
 #[cfg(test)]
@@ -209,9 +233,9 @@ mod tests {
     use super::*;
     use crate::flags;
 
-    fn settings(flags: &[&str]) -> Result<ServeSettings, clap::Error> {
+    fn settings(flags: &[&str]) -> Result<ServeSettings> {
         let args = flags::parsed::<Args>(&[&["serve", "model.onnx"], flags].concat())?;
-        Ok(args.settings(args.files.clone()))
+        args.settings(args.files.clone())
     }
 
     #[test]
@@ -239,6 +263,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_let_in_is_a_setting() {
+        let usual = settings(&[]).unwrap();
+        assert_eq!((usual.tls, usual.gate, usual.connections), (None, GateSettings::default(), Default::default()));
+        let flags = ["--api-keys", "keys", "--tls-cert", "c.pem", "--tls-key", "k.pem", "--max-body", "1000"];
+        let more = ["--cors-origin", "https://a.example", "--cors-origin", "http://b.example:8080,http://c.example"];
+        let limits = ["--max-connections", "5", "--client-timeout", "0.5", "--idle-timeout", "7"];
+        let chosen = settings(&[&flags[..], &more, &limits].concat()).unwrap();
+        assert_eq!(chosen.tls, Some(TlsSettings { certificate: "c.pem".into(), key: "k.pem".into() }));
+        let Origins::Some(origins) = chosen.gate.origins else { panic!("{:?}", chosen.gate) };
+        assert_eq!((chosen.gate.keys, origins.len(), chosen.limits.max_body), (Some("keys".into()), 3, 1000));
+        let (client_timeout, idle_timeout) = (Duration::from_millis(500), Duration::from_secs(7));
+        assert_eq!(chosen.connections, ConnectionLimits { max: 5, client_timeout, idle_timeout });
+    }
+
+    #[test]
     fn files_may_have_names() {
         let models = settings(&["base=dir/b.onnx", "./a=b.onnx"]).unwrap().models;
         let found: Vec<_> = models.iter().map(|model| (model.name.as_deref(), model.path.to_str().unwrap())).collect();
@@ -257,5 +296,8 @@ mod tests {
         assert!(refused(&["--timeout=-1"]).contains("--timeout"));
         assert!(refused(&["--threads", "0"]).contains("--threads"));
         assert!(refused(&["--model", "fashion"]).contains("cannot be used with"));
+        assert!(refused(&["--tls-cert", "a.pem"]).contains("--tls-cert and --tls-key belong together"));
+        assert!(refused(&["--cors-origin", "a.example"]).contains("it is http://HOST"));
+        assert!(refused(&["--cors-origin", "*,https://a.example"]).contains("beside"));
     }
 }
