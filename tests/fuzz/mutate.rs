@@ -25,7 +25,8 @@ impl Random {
         self.below(count) == 0
     }
 
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// One of `choices`.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 }

@@ -14,6 +14,7 @@ use drifting_spec::{AlphaRange, GeneratorConfig, ImageShape, Inputs, Manifest};
 use drifting_train::run::ModelFile;
 use tempfile::TempDir;
 
+use crate::Target;
 use crate::mutate::{Random, bytes, json, protobuf};
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,8 @@ fn generator() -> Generator {
     Generator::new(manifest().generator, Source::Seed(1), &Device::Cpu).unwrap()
 }
 
-fn onnx() -> Vec<u8> {
+/// The generator's file.
+pub(crate) fn onnx() -> Vec<u8> {
     model(&manifest(), &generator().params().tensors(), &ExportSettings::default()).unwrap()
 }
 
@@ -87,34 +89,6 @@ impl Reader {
         reader
     }
 
-    pub(crate) fn name(&self) -> String {
-        format!("{:?}", self.kind).to_lowercase()
-    }
-
-    /// Writes down which execution is about to run.
-    pub(crate) fn note(&self, number: u64) {
-        let path = std::env::temp_dir().join("drifting-fuzz-last");
-        let _ = fs::write(path, format!("{}:{number}", self.name()));
-    }
-
-    /// Changes the valid file and reads it; whether it could be read.
-    pub(crate) fn execute(&mut self, random: &mut Random) -> bool {
-        let (mut file, mut beside) = self.valid.clone();
-        match self.kind {
-            Kind::Onnx => match random.below(8) {
-                0 => bytes(&mut file, 0..usize::MAX, random),
-                _ => protobuf(&mut file, random),
-            },
-            Kind::Manifest => text(&mut file, random),
-            Kind::Safetensors => header(&mut file, random),
-            Kind::Msgpack if random.one_in(4) => text(&mut beside, random),
-            Kind::Msgpack => msgpack(&mut file, random),
-            Kind::Autoencoder if random.one_in(2) => text(&mut beside, random),
-            Kind::Autoencoder => header(&mut file, random),
-        }
-        self.read(file, &beside)
-    }
-
     fn read(&self, file: Vec<u8>, beside: &[u8]) -> bool {
         let path = |name: &str| self.folder.path().join(name);
         match self.kind {
@@ -144,6 +118,30 @@ impl Reader {
                 autoencoder::open(self.folder.path(), &Device::Cpu).is_ok() && decoder
             }
         }
+    }
+}
+
+impl Target for Reader {
+    fn name(&self) -> String {
+        format!("{:?}", self.kind).to_lowercase()
+    }
+
+    /// Changes the valid file and reads it.
+    fn execute(&mut self, random: &mut Random) -> bool {
+        let (mut file, mut beside) = self.valid.clone();
+        match self.kind {
+            Kind::Onnx => match random.below(8) {
+                0 => bytes(&mut file, 0..usize::MAX, random),
+                _ => protobuf(&mut file, random),
+            },
+            Kind::Manifest => text(&mut file, random),
+            Kind::Safetensors => header(&mut file, random),
+            Kind::Msgpack if random.one_in(4) => text(&mut beside, random),
+            Kind::Msgpack => msgpack(&mut file, random),
+            Kind::Autoencoder if random.one_in(2) => text(&mut beside, random),
+            Kind::Autoencoder => header(&mut file, random),
+        }
+        self.read(file, &beside)
     }
 }
 

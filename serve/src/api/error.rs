@@ -6,14 +6,14 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What a parameter may be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(super) enum Allowed {
     /// Numbers between two bounds, both included.
-    Range { min: serde_json::Value, max: serde_json::Value },
+    Range { min: Value, max: Value },
     /// One of these words.
     OneOf(Vec<String>),
     /// A class by number or by name.
@@ -22,8 +22,8 @@ pub(super) enum Allowed {
 
 /// A request that cannot be answered with an image.
 ///
-/// As a response it carries itself in the extensions; [`ApiError::render`] adds the request's number and writes the
-/// body, so that errors of handlers, extractors and routes all look the same.
+/// As a response it carries itself in the extensions; `trace` adds the request's number and writes the body, so that
+/// errors of handlers, extractors and routes all look the same.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
@@ -78,9 +78,9 @@ impl ApiError {
         self
     }
 
-    /// The response with its JSON body.
-    pub(super) fn render(&self, request_id: &str) -> Response {
-        let Details { message, parameter, allowed, retry_after, challenge, .. } = &*self.details;
+    /// What is told about it.
+    pub(super) fn body(&self, request_id: &str) -> Value {
+        let Details { message, parameter, allowed, .. } = &*self.details;
         let mut body = json!({ "code": self.code, "message": message, "request_id": request_id });
         if let Some(parameter) = parameter {
             body["parameter"] = json!(parameter);
@@ -88,11 +88,16 @@ impl ApiError {
         if let Some(allowed) = allowed {
             body["allowed"] = json!(allowed);
         }
-        let mut response = (self.status, Json(json!({ "error": body }))).into_response();
-        if let Some(seconds) = *retry_after {
+        json!({ "error": body })
+    }
+
+    /// The response with `body`.
+    pub(super) fn render(&self, body: Value) -> Response {
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.details.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(challenge) = challenge {
+        if let Some(challenge) = &self.details.challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
         response

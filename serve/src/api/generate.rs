@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio::sync::oneshot;
 
 use super::chosen::Chosen;
 use super::error::ApiError;
@@ -15,7 +16,7 @@ use crate::metrics::Times;
 use crate::models::Models;
 use crate::service::Service;
 use crate::spans;
-use crate::worker::{Made, Order, Refusal};
+use crate::worker::{Answer, Made, Order, Refusal};
 
 /// The class of the images, which may have been drawn.
 const X_CLASS: HeaderName = HeaderName::from_static("x-class");
@@ -45,12 +46,12 @@ pub(super) async fn generate(
     let pairs = given::read(request, &service.limits).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
-    if models.is_draining() {
-        let message = "the server is shutting down";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
-    }
-    let made = make(&service, &parameters).await?;
-    let headers = about(&service, parameters.order, &made);
+    check_draining(&models)?;
+    let answer = submit(&service, parameters.order)?;
+    let made = wait(&service, answer, tokio::time::Instant::now()).await?;
+    let Order { class, seed, .. } = parameters.order;
+    let headers = [(X_CLASS, HeaderValue::from(class)), (X_SEED, HeaderValue::from(seed))];
+    let headers: Vec<_> = headers.into_iter().chain(about_making(&service, &made)).collect();
     let metrics = service.metrics.clone();
     let (images, queue, compute) = (parameters.order.count.get(), made.queue, made.compute);
     let encoded = tokio::task::spawn_blocking(move || {
@@ -65,9 +66,22 @@ pub(super) async fn generate(
     Ok(response)
 }
 
-/// Waits for the worker. A client that leaves drops this future, and with it the order.
-async fn make(service: &Service, parameters: &Parameters) -> Result<Made, ApiError> {
-    let answer = service.worker.submit(parameters.order).map_err(|refusal| match refusal {
+/// # Errors
+/// 503 once the server was told to stop.
+pub(super) fn check_draining(models: &Models) -> Result<(), ApiError> {
+    if models.is_draining() {
+        let message = "the server is shutting down";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
+    }
+    Ok(())
+}
+
+/// Puts an order into the queue; dropping the receiver withdraws it.
+///
+/// # Errors
+/// 429 where the queue is full.
+pub(super) fn submit(service: &Service, order: Order) -> Result<oneshot::Receiver<Answer>, ApiError> {
+    service.worker.submit(order).map_err(|refusal| match refusal {
         Refusal::Full(seconds) => {
             let message = format!("{} images wait already; try again in {seconds} s", service.worker.room.busy());
             let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
@@ -75,21 +89,30 @@ async fn make(service: &Service, parameters: &Parameters) -> Result<Made, ApiErr
             error
         }
         Refusal::Stopped => ApiError::internal("the engine's thread has ended"),
-    })?;
+    })
+}
+
+/// Waits for the worker. A client that leaves drops this future, and with it the order.
+///
+/// # Errors
+/// 504 for images that are not ready in time after `begun`, 500 for an engine that fails.
+pub(super) async fn wait(
+    service: &Service,
+    answer: oneshot::Receiver<Answer>,
+    begun: tokio::time::Instant,
+) -> Result<Made, ApiError> {
     let limit = service.limits.request_timeout;
-    let answer = tokio::time::timeout(limit, answer).await.map_err(|_| {
+    let answer = tokio::time::timeout_at(begun + limit, answer).await.map_err(|_| {
         let message = format!("the images were not ready within {} s", limit.as_secs_f32());
         ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
     })?;
     answer.map_err(ApiError::internal)?.map_err(ApiError::internal)
 }
 
-/// What the answer says about itself besides its image.
-fn about(service: &Service, order: Order, made: &Made) -> Vec<(HeaderName, HeaderValue)> {
+/// What an answer says about how its images were made.
+pub(super) fn about_making(service: &Service, made: &Made) -> Vec<(HeaderName, HeaderValue)> {
     let milliseconds = |time: Duration| header_text(&format!("{:.2}", time.as_secs_f64() * 1e3));
     let mut headers = vec![
-        (X_CLASS, HeaderValue::from(order.class)),
-        (X_SEED, HeaderValue::from(order.seed)),
         (X_QUEUE_MS, milliseconds(made.queue)),
         (X_COMPUTE_MS, milliseconds(made.compute)),
         (X_BATCH_SIZE, HeaderValue::from(made.batch)),

@@ -25,12 +25,7 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Pairs, Api
     let Query(mut pairs): Query<Pairs> =
         query.map_err(|error| ApiError::syntax("query", "invalid_query", error.body_text()))?;
     let is_json = is_json(request.headers());
-    let limit = limits.request_timeout;
-    let body = tokio::time::timeout(limit, Bytes::from_request(request, &())).await.map_err(|_| {
-        let message = format!("the body did not come within {} s", limit.as_secs_f32());
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
-    })?;
-    match body {
+    match body(request, limits).await? {
         Ok(body) if body.is_empty() => {}
         Ok(body) if is_json => pairs.extend(from_json(&body)?),
         Err(error) if is_json => return Err(unreadable(&error, limits.max_body)),
@@ -41,6 +36,27 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Pairs, Api
         }
     }
     Ok(pairs)
+}
+
+/// Reads a body of JSON within `limits`.
+///
+/// # Errors
+/// 408 for a body that does not come, 413 for one that is too long, 415 for one that is something else.
+pub(super) async fn json(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+    if request.headers().contains_key(header::CONTENT_TYPE) && !is_json(request.headers()) {
+        let message = "the body has to be of type application/json; there is no binary form of tensors";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_not_json", message));
+    }
+    body(request, limits).await?.map_err(|error| unreadable(&error, limits.max_body))
+}
+
+/// The body, if it comes in time.
+async fn body(request: Request, limits: &Limits) -> Result<Result<Bytes, BytesRejection>, ApiError> {
+    let limit = limits.request_timeout;
+    tokio::time::timeout(limit, Bytes::from_request(request, &())).await.map_err(|_| {
+        let message = format!("the body did not come within {} s", limit.as_secs_f32());
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+    })
 }
 
 /// Whether the body calls itself JSON; its encoding is UTF-8 in any case.

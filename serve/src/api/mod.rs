@@ -11,6 +11,7 @@ mod info;
 mod models;
 mod parameters;
 mod trace;
+mod v2;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Models>>)> {
         ("/models/{name}/readyz", get(info::model_readyz)),
         ("/page/{file}", get(part_of_page)),
     ];
+    routes.extend(v2::routes());
     routes.extend(page::routes());
     routes
 }

@@ -71,7 +71,7 @@ fn check_names(pairs: &[(String, String)]) -> Result<(), ApiError> {
 }
 
 /// A number, a name or [`RANDOM`]; an empty one counts as missing. A class of that name goes first.
-fn class(text: Option<&str>, seed: u64, manifest: &Manifest) -> Result<usize, ApiError> {
+pub(super) fn class(text: Option<&str>, seed: u64, manifest: &Manifest) -> Result<usize, ApiError> {
     let classes = manifest.generator.classes;
     let names = manifest.classes.iter().take(LISTED_NAMES).cloned().collect();
     let allowed = Allowed::Class { min: 0, max: classes - 1, names };
@@ -89,7 +89,7 @@ fn class(text: Option<&str>, seed: u64, manifest: &Manifest) -> Result<usize, Ap
 }
 
 /// Within the trained range; neither NaN nor infinity is.
-fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
+pub(super) fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
     let range = manifest.alpha;
     let allowed = Allowed::Range { min: json!(range.min), max: json!(range.max) };
     let alpha: f32 = number("alpha", text, &allowed)?;
@@ -101,7 +101,7 @@ fn alpha(text: &str, manifest: &Manifest) -> Result<f32, ApiError> {
 }
 
 /// Any 64-bit number. What is a larger whole number is out of range, not a syntax error; JSON may have it as 1.8e19.
-fn seed(text: &str) -> Result<u64, ApiError> {
+pub(super) fn seed(text: &str) -> Result<u64, ApiError> {
     let allowed = Allowed::Range { min: json!(0), max: json!(u64::MAX) };
     let too_large = || text.parse::<f64>().is_ok_and(|number| number.is_finite() && number >= u64::MAX as f64);
     match text.parse() {
@@ -152,7 +152,7 @@ pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// A seed that a person can read out and type again: 32 random bits, from the keys that the standard library draws.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     RandomState::new().hash_one("seed") >> 32
 }
 

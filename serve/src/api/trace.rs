@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::authorize::KeyName;
 use super::error::ApiError;
-use super::header_text;
+use super::{header_text, v2};
 use crate::models::Models;
 use crate::spans::Begun;
 
@@ -47,7 +47,8 @@ pub(super) async fn trace(State(models): State<Arc<Models>>, request: Request, n
             false => tracing::info!(%id, %method, path, status, ms, key, code, "{}", error.details.message),
         }
         let allow = response.headers_mut().remove(header::ALLOW);
-        response = error.render(&id);
+        let body = if v2::holds(&path) { v2::error(&error) } else { error.body(&id) };
+        response = error.render(body);
         response.headers_mut().extend(allow.map(|methods| (header::ALLOW, methods)));
     } else {
         tracing::info!(%id, %method, path, status, ms, key, "answered");

@@ -32,3 +32,4 @@ mod state;
 #[cfg(feature = "tensorrt")]
 mod tensorrt;
 mod tls;
+mod v2;

@@ -34,9 +34,9 @@ async fn what_can_be_read_answers_as_described() {
     let description = description().await;
     let app = app();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 15);
+    assert_eq!(paths.len(), 24);
     for (path, methods) in paths.iter().filter(|(_, methods)| methods["get"].is_object()) {
-        let answer = call(&app, Method::GET, &path.replace("{name}", "fixture")).await;
+        let answer = call(&app, Method::GET, &path.replace("{name}", "fixture").replace("{version}", "1")).await;
         let kind = answer.header("content-type").split(';').next().unwrap();
         assert!(is_told(&description, (path, "get"), (answer.status.as_u16(), kind)), "{path}: {methods}");
     }
@@ -119,7 +119,7 @@ async fn every_address_but_health_is_told_to_need_a_key() {
     let app = locked();
     for (path, methods) in description["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            let address = path.replace("{name}", "fixture");
+            let address = path.replace("{name}", "fixture").replace("{version}", "1");
             let asked = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let is_open = call(&app, asked, &address).await.status != 401;
             assert_eq!(operation["security"] == json!([]), is_open, "{method} {path}");
