@@ -18,7 +18,11 @@ const CLIENTS: usize = 64;
 /// Seconds that it lasts: five, or as many as are asked for.
 fn seconds() -> Duration {
     let given = std::env::var("DRIFTING_OVERLOAD_SECONDS").ok();
-    Duration::from_secs(given.map_or(5, |text| text.parse().expect("DRIFTING_OVERLOAD_SECONDS is a number")))
+    Duration::from_secs(
+        given.map_or(5, |text| {
+            text.parse().unwrap_or_else(|_| panic!("DRIFTING_OVERLOAD_SECONDS is {text:?}, no number"))
+        }),
+    )
 }
 
 /// An answer, counted from when its request was due.

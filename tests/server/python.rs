@@ -12,7 +12,7 @@ pub(crate) fn python(requirements: &str, name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let made = Command::new("tools/python-venv").arg(requirements).arg(target.join(name)).current_dir(root).output();
-    let made = made.expect("tools/python-venv cannot be started");
+    let made = made.unwrap_or_else(|error| panic!("tools/python-venv cannot be started: {error}"));
     assert!(
         made.status.success(),
         "python3 and pip are needed for this test, and an index to install the packages of {requirements} from; \

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::chosen::Chosen;
 use super::error::ApiError;
-use super::parameters::{self, Parameters};
+use super::parameters;
 use super::{encode, given, header_text};
 use crate::metrics::Times;
 use crate::models::Models;

@@ -61,7 +61,7 @@ pub(super) async fn infer(
     let (images, queue, compute) = (made.values.len() / service.image.len().max(1), made.queue, made.compute);
     let encoded = tokio::task::spawn_blocking(move || {
         let begun = Instant::now();
-        encode(&service, &name, &asked, made.values).map(|body| (body, begun.elapsed()))
+        encode(&service, &name, &asked, &made.values).map(|body| (body, begun.elapsed()))
     });
     let (body, encode) = encoded.await.map_err(ApiError::internal)??;
     let times = Times { queue, compute, encode, total: begun.elapsed() };
@@ -88,7 +88,7 @@ async fn make(service: &Service, orders: &[Order]) -> Result<Made, ApiError> {
     Ok(all)
 }
 
-fn encode(service: &Service, name: &str, asked: &Asked, values: Vec<f32>) -> Result<Vec<u8>, ApiError> {
+fn encode(service: &Service, name: &str, asked: &Asked, values: &[f32]) -> Result<Vec<u8>, ApiError> {
     let shape = service.image;
     let seeds: Vec<u64> =
         asked.orders.iter().flat_map(|order| std::iter::repeat_n(order.seed, order.count.get())).collect();
@@ -101,7 +101,7 @@ fn encode(service: &Service, name: &str, asked: &Asked, values: Vec<f32>) -> Res
                 ("UINT8", of_images.clone(), Data::Levels(levels.collect()))
             }
             Output::Seed => ("UINT64", vec![seeds.len()], Data::Seeds(seeds.clone())),
-            Output::Values => ("FP32", of_images.clone(), Data::Values(values.clone())),
+            Output::Values => ("FP32", of_images.clone(), Data::Values(values.to_vec())),
         };
         Tensor { name: output.name(), datatype, shape, data }
     };
