@@ -22,9 +22,9 @@ mod load;
 mod metrics;
 mod models;
 mod openapi;
+mod page;
 mod reload;
 mod replicas;
-mod page;
 mod socket;
 #[cfg(feature = "otlp")]
 mod spans;
