@@ -38,8 +38,8 @@ def bare(args, model, batches):
 def encoding(server):
     """Seconds and number of the images that were encoded so far."""
     lines = server.get("/metrics").decode().splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("drift_encode_seconds_"))
-    return [float(values[f"drift_encode_seconds_{name}"]) for name in ("sum", "count")]
+    value = lambda name: float(next(line for line in lines if line.startswith(name)).rsplit(" ", 1)[1])
+    return [value(f"drift_encode_seconds_{name}") for name in ("sum", "count")]
 
 
 def measured(args, model, server):

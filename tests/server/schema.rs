@@ -15,11 +15,12 @@ use crate::running::Running;
 const REQUIREMENTS: &str = "tests/server/requirements.txt";
 
 /// What the description cannot say: which values are in range is the model's, a parameter may be in the query or in the
-/// body and not in both, and `accept` may take none of the formats.
+/// body and not in both, tensors must fit each other, `accept` may take none of the formats, a body may be too long.
 const SETTINGS: &str = r#"
 [[operations]]
-include-path = "/generate"
-checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 406, 422]
+include-path-regex = "/(generate|infer)$"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 406, 413, 422]
+checks.negative_data_rejection.expected-statuses = [400, 404, 405, 406, 413, 415, 422]
 "#;
 
 fn judge(python: &Path, workspace: &Workspace, args: &[&str]) {
