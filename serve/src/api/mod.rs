@@ -120,8 +120,8 @@ mod tests {
         let app = guarded(crate::testing::models(), &Arc::new(gate));
         let mut open = BTreeSet::new();
         for (path, _) in routes() {
-            // The only model's name and version, where there is a place for them.
-            let address = path.replace("{name}", "tiny").replace("{version}", "1");
+            // The only model's name and version, or a file, where there is a place for them.
+            let address = path.replace("{name}", "tiny").replace("{version}", "1").replace("{file}", "page.js");
             assert!(!address.contains('{'), "{path}");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS] {
                 if status(&app, method, &address).await != StatusCode::UNAUTHORIZED {
