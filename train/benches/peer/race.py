@@ -1,0 +1,170 @@
+"""Races our training step against its PyTorch twin: same shapes, same weights, same inputs, same number of threads.
+
+Each side is a process of its own that sleeps while the other works. First the twin's step is held against ours; then they
+take turns, and the order turns around from round to round. The ratio of a round is the median time of the twin over that
+of ours; what is reported is the median over the rounds. Run it by train/benches/peer/race.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+TOLERANCE = 1e-3
+WHOLE = ["fashion", "yardstick", "latent-b2-small"]
+CHECKED = ["loss", "gradient_norm", "gradients", "authors_loss", "authors_gradient_norm"]
+# glibc gives large blocks back to the system at once; that PyTorch keeps them is worth up to a third of its time.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 36), "MALLOC_TOP_PAD_": str(64 << 20)}
+
+
+class Side:
+    """One contender's process."""
+
+    def __init__(self, name, command, environment):
+        self.name = name
+        environment = os.environ | environment
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def turn(self, steps):
+        print(steps, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name} failed")
+        return json.loads(answer)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def check(case, binary, folder, threads):
+    """Writes the case and holds the twin's step against ours."""
+    if not (folder / f"{case}.json").exists():
+        subprocess.run([binary, "write", case, folder], check=True, env=os.environ | ours(threads))
+    command = [sys.executable, HERE / "worker.py", "check", case, folder, str(threads)]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    print(f"{case}: " + ", ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()))
+    for name in CHECKED:
+        if not found.get(name, 0.0) <= TOLERANCE:
+            raise SystemExit(f"{case}: {name} differs by {found[name]:.1e}, more than {TOLERANCE}")
+    return found
+
+
+def ours(threads):
+    return {"RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": str(threads)}
+
+
+def race(case, binary, folder, threads, rounds, steps):
+    """The answers of both sides, round by round; the first turn warms up and is not counted, but for its memory."""
+    twin = [sys.executable, HERE / "worker.py", "serve", case, folder, str(threads)]
+    sides = [Side("ours", [binary, "serve", case, folder], ours(threads)), Side("twin", twin, allocator())]
+    warm = {side.name: side.turn(1) for side in sides}
+    answers = {side.name: [] for side in sides}
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            # Threads of the last one spin for a moment before they sleep.
+            time.sleep(0.2)
+            answers[side.name].append(side.turn(steps))
+    for side in sides:
+        side.end()
+    return {"warm_up": warm, "rounds": answers}
+
+
+def allocator():
+    return {} if os.environ.get("TWIN_ALLOCATOR") == "plain" else KEPT
+
+
+def summary(result):
+    """Median seconds of each side, median ratio with its range, and memory."""
+    medians = {name: [statistics.median(a["seconds"]) for a in result["rounds"][name]] for name in ("ours", "twin")}
+    ratios = [t / o for t, o in zip(medians["twin"], medians["ours"])]
+    memory = {name: result["rounds"][name][-1]["extra_bytes"] for name in medians}
+    seconds = {name: statistics.median(values) for name, values in medians.items()}
+    return {"seconds": seconds, "ratio": statistics.median(ratios), "range": [min(ratios), max(ratios)], "extra_bytes": memory}
+
+
+def parts(result):
+    """Median seconds of each part of a step on both sides."""
+    table = {}
+    for side in ("ours", "twin"):
+        for name in result["rounds"][side][0]["parts"]:
+            times = [a["parts"][name] / len(a["seconds"]) for a in result["rounds"][side]]
+            table.setdefault(name, {})[side] = statistics.median(times)
+    return table
+
+
+def report(results, about):
+    lines = [
+        "# The training step against PyTorch",
+        "",
+        f"{about['processor']}, {about['threads']} threads; PyTorch {about['torch']}; {about['rounds']} rounds of {about['steps']} steps;"
+        f" load {about['load before']:.1f} before, {about['load after']:.1f} after.",
+        "",
+        "| case | ours s | twin s | twin / ours | least and most | ours: extra memory | twin: extra memory | losses differ by |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case, result in results.items():
+        s, gib = result["summary"], 2**30
+        lines.append(
+            f"| {case} | {s['seconds']['ours']:.3f} | {s['seconds']['twin']:.3f} | {s['ratio']:.2f} | {s['range'][0]:.2f} to"
+            f" {s['range'][1]:.2f} | {s['extra_bytes']['ours'] / gib:.2f} GiB | {s['extra_bytes']['twin'] / gib:.2f} GiB"
+            f" | {result['check']['loss']:.0e} |"
+        )
+    lines += ["", "Parts of a step in ms, ours and the twin's:", "", "| case | part | ours | twin | twin / ours |", "|---|---|---|---|---|"]
+    for case, result in results.items():
+        for name, times in parts(result).items():
+            a, b = times["ours"] * 1e3, times["twin"] * 1e3
+            lines.append(f"| {case} | {name} | {a:.1f} | {b:.1f} | {b / a:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("binary", type=pathlib.Path, help="the example step_race of drifting-train")
+    arguments.add_argument("--cases", nargs="+", help="default: golden (a check only), the whole steps, the objective")
+    arguments.add_argument("--classes", type=int, default=64, help="class groups of the objective; 64 need 16 GB")
+    arguments.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--steps", type=int, default=3, help="steps of a turn, of which the median counts")
+    arguments.add_argument("--work", type=pathlib.Path, required=True, help="folder of inputs and weights")
+    arguments.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/evidence/cpu")
+    arguments = arguments.parse_args()
+    import torch
+
+    cases = arguments.cases or ["golden", *WHOLE, f"objective-{arguments.classes}"]
+    about = {key: getattr(arguments, key) for key in ("threads", "rounds", "steps")}
+    about |= {"processor": processor(), "torch": torch.__version__, "load before": os.getloadavg()[0]}
+    results = {}
+    for case in cases:
+        found = check(case, arguments.binary, arguments.work, arguments.threads)
+        if case == "golden":
+            about["golden"] = found
+            continue
+        result = race(case, arguments.binary, arguments.work, arguments.threads, arguments.rounds, arguments.steps)
+        results[case] = {"check": found, "summary": summary(result), **result}
+        s = results[case]["summary"]
+        print(f"{case}: ours {s['seconds']['ours']:.3f} s, twin {s['seconds']['twin']:.3f} s, ratio {s['ratio']:.2f}", flush=True)
+    about["load after"] = os.getloadavg()[0]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "step-race.json").write_text(json.dumps({"about": about, "results": results}, indent=1))
+    (arguments.out / "step-race.md").write_text(report(results, about))
+    print(report(results, about))
+
+
+if __name__ == "__main__":
+    main()

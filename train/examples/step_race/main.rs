@@ -1,0 +1,87 @@
+//! Our side of the race between a training step and its PyTorch twin (`train/benches/peer/race`).
+//!
+//!     step_race write CASE FOLDER     inputs and weights of a case, and what our first step makes of them
+//!     step_race serve CASE FOLDER     takes steps: each line on standard input is their number, each answer a line of JSON
+//!
+//! CASE is `fashion` (configs/fashion.toml), `yardstick` (a small latent model in all 86 keys), `latent-b2-small`, `golden` (the
+//! step of the authors' program in tests/golden), or `objective-CLASSES` (the drift objective alone on one map of 8 x 8 x 1024).
+//!
+//! `write` leaves `CASE.safetensors` (what the twin reads), `CASE.json` (settings and the numbers of our step) and, for whole steps,
+//! `CASE.expected.safetensors` (our gradients, and parameters and moving average after the step).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for checks and benchmarks"
+)]
+
+mod case;
+mod golden;
+mod memory;
+mod objective;
+mod step;
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use self::objective::Objective;
+use self::step::Step;
+
+/// The allocator of `drifting`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Something that is repeated and timed.
+trait Contender {
+    /// Does it once; the seconds of its parts by name.
+    fn once(&mut self) -> BTreeMap<&'static str, f64>;
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [command, case, folder] = &arguments[..] else {
+        eprintln!("usage: step_race write|serve CASE FOLDER");
+        return ExitCode::FAILURE;
+    };
+    let folder = PathBuf::from(folder);
+    let classes = case.strip_prefix("objective-").map(|classes| classes.parse().expect("a number of classes"));
+    match (command.as_str(), classes) {
+        ("write", None) => step::write(case, &folder),
+        ("write", Some(classes)) => objective::write(case, classes, &folder),
+        ("serve", None) => serve(&mut Step::new(case::open(case))),
+        ("serve", Some(_)) => serve(&mut Objective::read(case, &folder)),
+        _ => panic!("{command} is neither write nor serve"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Answers each number on standard input with the seconds of as many repetitions, the parts of all of them and the peak of
+/// memory since the start.
+fn serve(contender: &mut dyn Contender) {
+    let before = memory::begin();
+    for line in std::io::stdin().lock().lines() {
+        let count: usize = line.unwrap().trim().parse().expect("a number of repetitions");
+        let mut parts: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut seconds = Vec::new();
+        for _ in 0..count {
+            let started = Instant::now();
+            let found = contender.once();
+            seconds.push(started.elapsed().as_secs_f64());
+            found.into_iter().for_each(|(name, time)| *parts.entry(name).or_default() += time);
+        }
+        println!("{}", json!({ "seconds": seconds, "parts": parts, "extra_bytes": memory::peak() - before }));
+    }
+}
+
+/// Writes the settings of a case and what was found beside its tensors.
+fn write_json(folder: &Path, case: &str, value: &Value) {
+    std::fs::write(folder.join(format!("{case}.json")), serde_json::to_vec_pretty(value).unwrap()).unwrap();
+}
