@@ -10,7 +10,7 @@ const GROUPS = { images: "Images", server: "The server", page: "The page" };
 async function start() {
   const response = await fetch("openapi.json");
   if (!response.ok) throw new Error(`GET /openapi.json answers ${response.status}`);
-  const api = await response.json();
+  const api = whole(await response.json());
   byId("title").textContent = `${api.info.title} ${api.info.version}`;
   byId("description").textContent = api.info.description;
   const groups = grouped(api);
@@ -22,6 +22,23 @@ async function start() {
     element("li", {}, element("a", { href: `#${name}`, textContent: name })))))));
   byId("routes").append(shapes(api));
   if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+}
+
+/** The description with everything in place that it only points to, but for the shapes, which have names of their own. */
+function whole(api) {
+  const filled = (part) => {
+    if (Array.isArray(part)) return part.map(filled);
+    if (part === null || typeof part !== "object") return part;
+    if (typeof part.$ref === "string" && !part.$ref.startsWith("#/components/schemas/")) return filled(found(api, part.$ref));
+    return Object.fromEntries(Object.entries(part).map(([name, inner]) => [name, filled(inner)]));
+  };
+  return filled(api);
+}
+
+/** What a pointer such as `#/paths/~1generate/post` points to. */
+function found(api, pointer) {
+  const names = pointer.slice(2).split("/").map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~"));
+  return names.reduce((part, name) => part?.[name], api);
 }
 
 /** `[name, operations]` of each group. */

@@ -11,7 +11,7 @@ const FIRST = { class: "0", seed: "7" };
 /** The form of one operation. */
 export function form({ path, method, operation }) {
   const fields = (operation.parameters ?? []).filter(({ in: place }) => place !== "header").map(field);
-  const body = operation.requestBody && fields.length === 0 ? text(operation.requestBody) : undefined;
+  const body = operation.requestBody && fields.every(({ place }) => place === "path") ? text(operation.requestBody) : undefined;
   const command = element("pre", { tabIndex: 0, ariaLabel: "The request as curl" });
   const send = element("button", { type: "submit", className: "plain send", textContent: "Send" });
   const copies = element("button", { type: "button", className: "plain", textContent: "Copy as curl" });
