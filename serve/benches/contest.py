@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 
 
@@ -66,7 +65,7 @@ class Server:
     def lives(self):
         try:
             return urllib.request.urlopen(f"{self.address}/healthz", timeout=5).status == 200
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
 
     def get(self, path):
