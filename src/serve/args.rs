@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long = "model", value_name = "NAME", conflicts_with = "files")]
     shipped: Option<Shipped>,
 
-    /// A file of settings (TOML): the keys are these flags with _ for -, the models are [[models]] with name, file and
+    /// A file of settings (TOML): the keys are these flags with _ for -; models is a list of tables with name, file and
     /// plan. What is typed, and then what the environment says, goes before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
