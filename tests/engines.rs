@@ -6,11 +6,17 @@ mod common;
 
 use common::{Server, Workspace};
 
-#[test]
-fn what_is_not_there_is_an_error_that_says_what_mends_it() {
+/// A run of so many steps in `run`.
+fn trained(steps: &str) -> Workspace {
     let workspace = Workspace::new();
     workspace.tiny_config();
-    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "1"]);
+    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", steps]);
+    workspace
+}
+
+#[test]
+fn what_is_not_there_is_an_error_that_says_what_mends_it() {
+    let workspace = trained("1");
     workspace.succeed(&["export", "run", "--out", "model.onnx"]);
     let fail = |cache: &str, args: &[&str]| {
         let mut command = workspace.command(&[&["serve", "model.onnx", "--port", "0"], args].concat());
@@ -67,9 +73,7 @@ fn difference(a: &[u8], b: &[u8]) -> u8 {
 
 #[test]
 fn a_model_of_one_batch_size_gives_any_number_of_images() {
-    let workspace = Workspace::new();
-    workspace.tiny_config();
-    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "2"]);
+    let workspace = trained("2");
     workspace.succeed(&["export", "run", "--out", "any.onnx"]);
     workspace.succeed(&["export", "run", "--out", "four.onnx", "--batch", "4"]);
     for engine in ["onnxruntime", "rten"] {
@@ -90,9 +94,7 @@ fn a_model_of_one_batch_size_gives_any_number_of_images() {
 
 #[test]
 fn every_batch_size_leaves_an_image_as_it_is_alone() {
-    let workspace = Workspace::new();
-    workspace.tiny_config();
-    workspace.succeed(&["train", "tiny.toml", "--out", "run", "--steps", "20"]);
+    let workspace = trained("20");
     workspace.succeed(&["export", "run", "--out", "model.onnx"]);
     // The engine that a server takes, ONNX Runtime; then rten.
     let report: serde_json::Value =
