@@ -39,11 +39,11 @@ const X_ENGINE_FALLBACK: HeaderName = HeaderName::from_static("x-engine-fallback
 pub(super) async fn generate(
     State(models): State<Arc<Models>>,
     Chosen(service): Chosen,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let headers = request.headers().clone();
-    let pairs = given::read(request, &service.limits).await?;
+    let headers = std::mem::take(request.headers_mut());
+    let pairs = given::read(request, &headers, &service.limits).await?;
     let parameters = parameters::parse(&pairs, &headers, &service.model.manifest, service.limits.max_images)?;
     encode::check_size(&service, &parameters)?;
     check_draining(&models)?;

@@ -15,16 +15,16 @@ use crate::service::Limits;
 /// Names and values in their own order.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// Reads query and body, the body within `limits`.
+/// Reads the query and the body of a request with these `headers`, the body within `limits`.
 ///
 /// # Errors
 /// 400 for what is no query or no JSON object, 408 for a body that does not come, 413 for one that is too long, 415 for
 /// one that is not JSON.
-pub(super) async fn read(request: Request, limits: &Limits) -> Result<Pairs, ApiError> {
+pub(super) async fn read(request: Request, headers: &HeaderMap, limits: &Limits) -> Result<Pairs, ApiError> {
     let query = Query::try_from_uri(request.uri());
     let Query(mut pairs): Query<Pairs> =
         query.map_err(|error| ApiError::syntax("query", "invalid_query", error.body_text()))?;
-    let is_json = is_json(request.headers());
+    let is_json = is_json(headers);
     match body(request, limits).await? {
         Ok(body) if body.is_empty() => {}
         Ok(body) if is_json => pairs.extend(from_json(&body)?),
