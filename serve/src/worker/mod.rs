@@ -77,12 +77,11 @@ pub(crate) struct Worker {
     /// What all orders take up, also those of a worker before this one.
     pub(crate) room: Room,
     micros_per_image: Arc<AtomicU64>,
-    hands: u64,
 }
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("room", &self.room).field("hands", &self.hands).finish_non_exhaustive()
+        f.debug_struct("Worker").field("room", &self.room).field("hands", &self.queue.hands()).finish_non_exhaustive()
     }
 }
 
@@ -96,8 +95,7 @@ impl Worker {
         config: &GeneratorConfig,
         settings: &WorkerSettings,
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let (hands, room) = (engines.len() as u64, settings.room.clone());
-        let worker = Self { queue: Arc::default(), room, micros_per_image: Arc::default(), hands };
+        let worker = Self { queue: Arc::default(), room: settings.room.clone(), micros_per_image: Arc::default() };
         let mut threads = Vec::new();
         for engine in engines {
             let (config, settings) = (config.clone(), settings.clone());
@@ -130,13 +128,13 @@ impl Worker {
 
     /// Whether a thread still takes orders.
     pub(crate) fn is_running(&self) -> bool {
-        self.queue.has_hands()
+        self.queue.hands() > 0
     }
 
     /// At the pace of the last batch.
     fn seconds_to_empty(&self) -> u64 {
         let micros = self.micros_per_image.load(Ordering::Relaxed).saturating_mul(self.room.busy() as u64);
-        micros.div_ceil(1_000_000 * self.hands.max(1)).max(1)
+        micros.div_ceil(1_000_000 * self.queue.hands().max(1) as u64).max(1)
     }
 }
 

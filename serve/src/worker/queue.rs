@@ -85,9 +85,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Whether somebody is there to take jobs.
-    pub(super) fn has_hands(&self) -> bool {
-        self.state().hands > 0
+    /// How many take jobs.
+    pub(super) fn hands(&self) -> usize {
+        self.state().hands
     }
 
     /// One more takes jobs, for as long as the ticket lives.
@@ -113,12 +113,14 @@ impl Drop for Ticket {
 
 fn first_images(waiting: &mut VecDeque<Waiting>, size: usize) -> Vec<Share> {
     let (mut shares, mut missing) = (Vec::new(), size);
-    while let Some(Waiting { job, next }) = waiting.front_mut().filter(|_| missing > 0) {
-        let count = missing.min(job.order.count.get() - *next);
-        shares.push(Share { job: Arc::clone(job), first: *next, count });
-        *next += count;
+    while missing > 0
+        && let Some(front) = waiting.front_mut()
+    {
+        let count = missing.min(front.left());
+        shares.push(Share { job: Arc::clone(&front.job), first: front.next, count });
+        front.next += count;
         missing -= count;
-        if *next == job.order.count.get() {
+        if front.left() == 0 {
             waiting.pop_front();
         }
     }
