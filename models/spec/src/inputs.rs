@@ -40,6 +40,15 @@ impl Inputs {
         self.class.len()
     }
 
+    /// Takes all images out.
+    pub fn clear(&mut self) {
+        let Self { noise, style, class, alpha } = self;
+        noise.clear();
+        style.clear();
+        class.clear();
+        alpha.clear();
+    }
+
     /// The images `rows`, each as often as it is named, as a batch of their own.
     #[must_use]
     pub fn rows(&self, rows: &[usize]) -> Self {
@@ -55,7 +64,14 @@ impl Inputs {
     /// Appends image number `index` of `seed`: its noise and style depend on nothing else, so it looks the same in
     /// every batch and on every machine.
     pub fn push_seeded(&mut self, config: &GeneratorConfig, seed: u64, index: u64, class: usize, alpha: f32) {
-        self.noise.extend(Stream::new(seed, "noise", index).normals(config.image.len()));
+        let before = self.noise.len();
+        self.push_without_noise(config, seed, index, class, alpha);
+        noise(seed, index).fill_normals(&mut self.noise[before..]);
+    }
+
+    /// As [`Inputs::push_seeded`], but the noise is 0; to be filled from [`noise`].
+    pub fn push_without_noise(&mut self, config: &GeneratorConfig, seed: u64, index: u64, class: usize, alpha: f32) {
+        self.noise.resize(self.noise.len() + config.image.len(), 0.0);
         let mut style = Stream::new(seed, "style", index);
         self.style.extend((0..config.style_tokens).map(|_| style.below(config.style_codes) as i64));
         self.class.push(class as i64);
@@ -71,6 +87,12 @@ impl Inputs {
         }
         inputs
     }
+}
+
+/// The noise of image number `index` of `seed`.
+#[must_use]
+pub fn noise(seed: u64, index: u64) -> Stream {
+    Stream::new(seed, "noise", index)
 }
 
 /// The entries of `rows` in a list that holds the same number for each of `all` rows; nothing for a row that is not there.

@@ -17,7 +17,7 @@ pub use decoder::{DecoderConfig, KlDecoder};
 pub use generator::{
     AlphaEmbedding, ConfigError, FinalLayer, GeneratorConfig, ImageShape, Norm, QkNorm, Rope, StyleTables,
 };
-pub use inputs::{Inputs, names, pick};
+pub use inputs::{Inputs, names, noise, pick};
 pub use mae::{MaeBlock, MaeConfig};
 pub use manifest::{
     ALPHA_DECIMALS, AlphaRange, Decoder, MANIFEST_KEY, Manifest, ManifestError, PROFILE_KEY, Provenance, from_json,

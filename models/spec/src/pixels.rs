@@ -78,18 +78,51 @@ pub enum PixelError {
 /// Channels other than 1 and 3, and a slice that does not fit `shape`.
 pub fn to_bytes(value_range: [f32; 2], planar: &[f32], shape: ImageShape) -> Result<Vec<u8>, PixelError> {
     check(shape, planar.len())?;
-    let level = |value: f32| level(value_range, value) as u8;
-    let plane = shape.height * shape.width;
-    let pixel = |position: usize| (0..shape.channels).map(move |channel| level(planar[channel * plane + position]));
-    Ok((0..plane).flat_map(pixel).collect())
+    let mut bytes = vec![0; planar.len()];
+    pulp::Arch::new().dispatch(Interleave { value_range, planar, channels: shape.channels, bytes: &mut bytes });
+    Ok(bytes)
+}
+
+/// The loop of [`to_bytes`].
+struct Interleave<'a> {
+    value_range: [f32; 2],
+    planar: &'a [f32],
+    channels: usize,
+    bytes: &'a mut [u8],
+}
+
+impl pulp::WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let plane = self.planar.len() / self.channels;
+        let mut levels = [0; 256];
+        for (channel, values) in self.planar.chunks_exact(plane).enumerate() {
+            let pixels = self.bytes.chunks_mut(self.channels * levels.len());
+            for (values, pixels) in values.chunks(levels.len()).zip(pixels) {
+                for (level, &value) in levels.iter_mut().zip(values) {
+                    // Not negative, so the conversion rounds down; it makes 0 of NaN.
+                    *level = unrounded(self.value_range, value) as u8;
+                }
+                let pixels = pixels.chunks_exact_mut(self.channels);
+                pixels.zip(levels).for_each(|(pixel, level)| pixel[channel] = level);
+            }
+        }
+    }
 }
 
 /// The level of a value, a whole number from 0 to 255 or NaN: floor((value - black) / (white - black) * 255 + 1/2), the
 /// quotient clamped to 0..1. These are the operations that an exported graph with [`Pixels::Uint8`] has, one by one, so
 /// that both give the same bytes.
 #[must_use]
-pub fn level([black, white]: [f32; 2], value: f32) -> f32 {
-    (((value - black) / (white - black)).clamp(0.0, 1.0) * 255.0 + 0.5).floor()
+pub fn level(value_range: [f32; 2], value: f32) -> f32 {
+    unrounded(value_range, value).floor()
+}
+
+#[inline(always)]
+fn unrounded([black, white]: [f32; 2], value: f32) -> f32 {
+    ((value - black) / (white - black)).clamp(0.0, 1.0) * 255.0 + 0.5
 }
 
 /// Lays images of one shape (interleaved bytes, as [`to_bytes`] gives them) out row by row on a white sheet, `columns`
@@ -154,6 +187,18 @@ mod tests {
         let colour = ImageShape { channels: 3, ..GREY };
         let planar = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
         assert_eq!(to_bytes([0.0, 255.0], &planar, colour).unwrap(), [0, 2, 4, 1, 3, 5]);
+    }
+
+    #[test]
+    fn bytes_are_the_levels_of_values() {
+        let colour = ImageShape { channels: 3, height: 13, width: 47 };
+        let mut planar: Vec<f32> = (0..colour.len()).map(|i| (i as f32 - 900.0) * 1.7e-3).collect();
+        planar[5..9].copy_from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0]);
+        let bytes = to_bytes([-1.0, 1.0], &planar, colour).unwrap();
+        for (position, pixel) in bytes.chunks_exact(3).enumerate() {
+            let wanted = |channel: usize| level([-1.0, 1.0], planar[channel * 13 * 47 + position]) as u8;
+            assert_eq!(pixel, [wanted(0), wanted(1), wanted(2)], "{position}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One thread with an engine of its own, which takes what waits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,12 +9,14 @@ use drifting_spec::{GeneratorConfig, Inputs};
 
 use super::job::Share;
 use super::queue::Ticket;
-use super::{Order, WorkerSettings};
+use super::{WorkerSettings, inputs};
 use crate::engine::{self, Engine, EngineError};
 
 /// What the thread owns.
 pub(super) struct Hand {
     pub(super) engine: Box<dyn Engine>,
+    /// Of the last batch.
+    pub(super) inputs: Inputs,
     pub(super) config: GeneratorConfig,
     pub(super) settings: WorkerSettings,
     /// Microseconds for an image in the last batch.
@@ -33,12 +36,13 @@ impl Hand {
         let now = Instant::now();
         shares.iter().for_each(|share| share.job.begin(now));
         match (self.compute(shares), shares) {
+            (Ok((values, elapsed)), [share]) => share.deliver(Cow::Owned(values), share.count, elapsed),
             (Ok((values, elapsed)), _) => {
                 let (image_len, size) = (self.settings.image_len, values.len() / self.settings.image_len);
                 let mut rest = &values[..];
                 for share in shares {
                     let (own, others) = rest.split_at(share.count * image_len);
-                    share.deliver(own, size, elapsed);
+                    share.deliver(Cow::Borrowed(own), size, elapsed);
                     rest = others;
                 }
             }
@@ -59,7 +63,7 @@ impl Hand {
             let size = self.settings.batch_sizes.iter().rfind(|&&size| size <= left).copied().unwrap_or(1);
             let piece = Share { job: Arc::clone(&share.job), first: share.first + done, count: size };
             match self.compute(std::slice::from_ref(&piece)) {
-                Ok((values, elapsed)) => piece.deliver(&values, size, elapsed),
+                Ok((values, elapsed)) => piece.deliver(Cow::Owned(values), size, elapsed),
                 Err(error) => piece.job.fail(error),
             }
             done += size;
@@ -68,15 +72,9 @@ impl Hand {
 
     /// Images of all shares, and the time that they took.
     fn compute(&mut self, shares: &[Share]) -> Result<(Vec<f32>, Duration), EngineError> {
-        let mut inputs = Inputs::default();
-        for Share { job, first, count } in shares {
-            let Order { class, alpha, seed, .. } = job.order;
-            for index in *first..first + count {
-                inputs.push_seeded(&self.config, seed, index as u64, class, alpha);
-            }
-        }
-        let (start, size) = (Instant::now(), inputs.batch());
-        let result = engine::run(self.engine.as_mut(), &inputs);
+        inputs::fill(&mut self.inputs, &self.config, shares);
+        let (start, size) = (Instant::now(), self.inputs.batch());
+        let result = engine::run(self.engine.as_mut(), &self.inputs);
         let elapsed = start.elapsed();
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.pace.store(micros / size.max(1) as u64, Ordering::Relaxed);

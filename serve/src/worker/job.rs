@@ -1,5 +1,6 @@
 //! An order on its way to its answer.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,15 +69,17 @@ impl Job {
 impl Share {
     /// The images have these `values`; they were computed in a batch of `size`. Answers the order if they were the last
     /// ones.
-    pub(super) fn deliver(&self, values: &[f32], size: usize, elapsed: Duration) {
+    pub(super) fn deliver(&self, values: Cow<'_, [f32]>, size: usize, elapsed: Duration) {
         let (count, image_len) = (self.job.order.count.get(), values.len() / self.count);
         let mut progress = self.job.progress();
         let Progress { made, done, .. } = &mut *progress;
-        if made.values.is_empty() {
-            made.values = vec![0.0; count * image_len];
+        if self.count == count {
+            made.values = values.into_owned();
+        } else {
+            made.values.resize(count * image_len, 0.0);
+            let place = made.values.get_mut(self.first * image_len..).and_then(|rest| rest.get_mut(..values.len()));
+            place.into_iter().for_each(|place| place.copy_from_slice(&values));
         }
-        let place = made.values.get_mut(self.first * image_len..).and_then(|rest| rest.get_mut(..values.len()));
-        place.into_iter().for_each(|place| place.copy_from_slice(values));
         made.compute += elapsed;
         made.batch = made.batch.max(size);
         *done += self.count;

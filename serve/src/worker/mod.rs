@@ -4,6 +4,7 @@
 //! takes it. Admission is counted in images and never waits, so an overloaded server says so at once.
 
 mod hand;
+mod inputs;
 mod job;
 mod queue;
 mod room;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use drifting_spec::GeneratorConfig;
+use drifting_spec::{GeneratorConfig, Inputs};
 use tokio::sync::oneshot;
 
 use crate::engine::{Engine, EngineError};
@@ -100,7 +101,7 @@ impl Worker {
         for engine in engines {
             let (config, settings) = (config.clone(), settings.clone());
             let (pace, ticket) = (Arc::clone(&worker.micros_per_image), worker.queue.join());
-            let hand = Hand { engine, config, settings, pace, ticket };
+            let hand = Hand { engine, inputs: Inputs::default(), config, settings, pace, ticket };
             threads.push(thread::Builder::new().name("engine".to_owned()).spawn(move || hand.work())?);
         }
         Ok((worker, threads))

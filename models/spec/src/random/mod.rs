@@ -4,6 +4,9 @@
 //! depend on the batch it was made in. Only integer arithmetic and pure-Rust mathematics are used: the numbers are the
 //! same on every machine.
 
+mod box_muller;
+
+use box_muller::PAIRS;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -42,15 +45,44 @@ impl Stream {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
-        let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
-        let (sine, cosine) = libm::sincos(std::f64::consts::TAU * self.uniform());
-        self.spare = Some(radius * sine);
-        radius * cosine
+        let [first, second] = box_muller::pair([self.generator.next_u64(), self.generator.next_u64()]);
+        self.spare = Some(second);
+        first
+    }
+
+    /// Goes on behind the next `pairs` pairs of [`Stream::normal`]s.
+    pub fn skip_normal_pairs(&mut self, pairs: usize) {
+        // Two numbers of 64 bits, each two words, make a pair.
+        self.generator.set_word_pos(self.generator.get_word_pos() + 4 * pairs as u128);
     }
 
     /// `count` standard normal numbers.
     pub fn normals(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.normal() as f32).collect()
+        let mut values = vec![0.0; count];
+        self.fill_normals(&mut values);
+        values
+    }
+
+    /// Makes each of `values` the next standard normal number.
+    pub fn fill_normals(&mut self, values: &mut [f32]) {
+        let mut rest = values;
+        if self.spare.is_none() {
+            let (mut bytes, mut bits, mut pairs) = ([0; 16 * PAIRS], [[0; PAIRS]; 2], [[0.0; PAIRS]; 2]);
+            let mut blocks = rest.chunks_exact_mut(2 * PAIRS);
+            for block in &mut blocks {
+                self.generator.fill_bytes(&mut bytes);
+                for (i, pair) in bytes.as_chunks().0.as_chunks().0.iter().enumerate() {
+                    let [radius, angle] = pair.map(u64::from_le_bytes);
+                    (bits[0][i], bits[1][i]) = (radius, angle);
+                }
+                box_muller::pairs(&bits, &mut pairs);
+                for (i, pair) in block.as_chunks_mut().0.iter_mut().enumerate() {
+                    *pair = [pairs[0][i], pairs[1][i]];
+                }
+            }
+            rest = blocks.into_remainder();
+        }
+        rest.fill_with(|| self.normal() as f32);
     }
 
     /// `take` different positions of 0..`from` in random order; all of them when `take` exceeds `from`.
@@ -89,6 +121,35 @@ mod tests {
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
         let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 1e5;
         assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+    }
+
+    #[test]
+    fn many_normals_are_single_ones() {
+        for (before, count) in [(0, 0), (0, 127), (0, 1000), (1, 1000), (2, 300)] {
+            let mut single = Stream::new(3, "noise", 5);
+            let mut many = single.clone();
+            let mut wanted: Vec<f32> = (0..before + count).map(|_| single.normal() as f32).collect();
+            wanted.drain(..before);
+            for _ in 0..before {
+                let _ = many.normal();
+            }
+            assert_eq!(many.normals(count), wanted, "{before} {count}");
+            assert_eq!(many.normal(), single.normal());
+        }
+    }
+
+    #[test]
+    fn pairs_can_be_left_out() {
+        let whole = Stream::new(3, "noise", 5).normals(1000);
+        for (first, skipped) in [(0, 0), (0, 1), (0, 64), (1, 99), (3, 400)] {
+            let mut stream = Stream::new(3, "noise", 5);
+            let _ = stream.normals(first);
+            stream.skip_normal_pairs(skipped);
+            let before = usize::from(first % 2 == 1);
+            let found = stream.normals(100 + before);
+            let start = first + before + 2 * skipped;
+            assert_eq!(found[before..], whole[start..start + 100], "{first} {skipped}");
+        }
     }
 
     #[test]
