@@ -40,7 +40,7 @@ class Step:
         )
 
     def once(self):
-        """Takes a step. Its parts in seconds, the loss of each key with its mean distance, and the gradients' norm."""
+        """Takes a step. Its parts in seconds, and the loss of each key with its mean distance."""
         parts, inputs, settings = {}, self.inputs, self.settings
         self.optimizer.zero_grad(set_to_none=True)
         with timed(parts, "generate"):
@@ -67,11 +67,15 @@ class Step:
         with timed(parts, "backward"):
             torch.autograd.backward([generated.pop(key) for key in self.keys], gradients)
         with timed(parts, "optimizer"):
-            norm = nn.utils.clip_grad_norm_(self.parameters, settings["clip"], foreach=True).item()
+            self.last_norm = nn.utils.clip_grad_norm_(self.parameters, settings["clip"], foreach=True).item()
             self.optimizer.step()
             for average, decay in zip(self.averages, settings["decays"]):
                 torch._foreach_lerp_(average, [p.detach() for p in self.parameters], 1 - decay)
-        return parts, found, norm
+        return parts, found
+
+    def norm(self):
+        """Of the last gradients."""
+        return self.last_norm
 
 
 class Alone:
@@ -82,9 +86,12 @@ class Alone:
 
     def once(self):
         sets = [self.inputs[name] for name in ("generated", "positives", "unconditional", "guidance")]
-        loss, gradient, distance = drift(*sets, self.settings["temperatures"])
-        norm = torch.linalg.vector_norm(gradient).item()
-        return {}, {"layer3": {"loss": loss, "scale": distance}}, norm
+        loss, self.gradient, distance = drift(*sets, self.settings["temperatures"])
+        return {}, {"layer3": {"loss": loss, "scale": distance}}
+
+    def norm(self):
+        """Of the last gradient; not a part of what is timed."""
+        return torch.linalg.vector_norm(self.gradient, dim=(1, 2)).double().norm().item()
 
 
 @contextlib.contextmanager
