@@ -1,5 +1,6 @@
-//! Dense convolution: a matrix product of patches, tile by tile.
+//! Dense convolution, tile by tile: without patches where it is faster, else a matrix product of patches.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
@@ -7,7 +8,9 @@ use rayon::prelude::*;
 use super::super::block::sum;
 use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::simd::{self, Kernel};
+use super::direct::{self, Packed};
 use super::geometry::Geometry;
+use super::winograd::{self, Transformed};
 
 /// Patches in a tile: enough for the matrix product to run at its speed, few enough to stay in cache and to share out.
 const TILE: RangeInclusive<usize> = 128..=384;
@@ -27,35 +30,75 @@ fn tile_rows(g: &Geometry) -> usize {
     pixels.div_ceil(g.out_width)
 }
 
+/// The weights `[kernel, kernel, channels, outputs]` of a convolution, packed where that is of use.
+#[derive(Debug)]
+pub(in crate::ops) struct Weights<'a> {
+    plain: Cow<'a, [f32]>,
+    prepared: Prepared,
+}
+
+#[derive(Debug)]
+enum Prepared {
+    Transformed(Transformed),
+    Packed(Packed),
+    Plain,
+}
+
+impl<'a> Weights<'a> {
+    pub(in crate::ops) fn new(g: &Geometry, plain: impl Into<Cow<'a, [f32]>>) -> Self {
+        let plain = plain.into();
+        let packed = || Packed::new(g, &plain).map(Prepared::Packed);
+        let prepared =
+            Transformed::new(g, &plain).map(Prepared::Transformed).or_else(packed).unwrap_or(Prepared::Plain);
+        Self { plain, prepared }
+    }
+
+    fn tile_rows(&self, g: &Geometry) -> usize {
+        if let Prepared::Transformed(_) = self.prepared { winograd::tile_rows(g) } else { tile_rows(g) }
+    }
+}
+
 /// `[batch, out_height, out_width, outputs]`.
-pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = tile_rows(g);
+pub(super) fn forward(g: &Geometry, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = weights.tile_rows(g);
     let mut y = vec![0.0; g.out_rows() * g.out_row()];
     y.par_chunks_mut(rows * g.out_row()).enumerate().for_each_init(Vec::new, |buffer, (tile, y)| {
-        forward_tile(g, (x, weight, bias), tile * rows, y, buffer);
+        forward_tile(g, (x, weights, bias), tile * rows, y, buffer);
     });
     y
 }
 
 /// As [`forward`] without a bias, on the calling thread; writes `y`.
-pub(in crate::ops) fn forward_here(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32], buffer: &mut Vec<f32>) {
-    let rows = tile_rows(g);
+pub(in crate::ops) fn forward_here(
+    g: &Geometry,
+    x: &[f32],
+    weights: &Weights<'_>,
+    y: &mut [f32],
+    buffer: &mut Vec<f32>,
+) {
+    let rows = weights.tile_rows(g);
     for (tile, y) in y.chunks_mut(rows * g.out_row()).enumerate() {
-        forward_tile(g, (x, weight, None), tile * rows, y, buffer);
+        forward_tile(g, (x, weights, None), tile * rows, y, buffer);
     }
 }
 
 /// The result from output row `first` on.
 fn forward_tile(
     g: &Geometry,
-    (x, weight, bias): (&[f32], &[f32], Option<&[f32]>),
+    (x, weights, bias): (&[f32], &Weights<'_>, Option<&[f32]>),
     first: usize,
     y: &mut [f32],
     buffer: &mut Vec<f32>,
 ) {
+    let rows = first..first + y.len() / g.out_row();
+    match &weights.prepared {
+        Prepared::Transformed(transformed) => return winograd::forward(g, (x, transformed, bias), rows, y, buffer),
+        Prepared::Packed(packed) => return direct::forward(g, (x, packed, bias), rows, y, buffer),
+        Prepared::Plain => {}
+    }
     let pixels = y.len() / g.outputs;
     let patches = Matrix::new(patches(g, x, (first, pixels), buffer), pixels, g.patch());
-    let weight = Matrix::new(weight, g.patch(), g.outputs);
+    let weight = Matrix::new(&weights.plain, g.patch(), g.outputs);
     match bias {
         None => matmul(y, patches, weight, 1.0, Threads::One),
         Some(bias) => {
@@ -79,7 +122,7 @@ fn patches<'a>(g: &Geometry, x: &'a [f32], (first, pixels): (usize, usize), buff
 /// `[batch, height, width, channels]`.
 pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     if let Some(reversed) = g.reversed() {
-        return forward(&reversed, dy, &turned(g, weight), None);
+        return forward(&reversed, dy, &Weights::new(&reversed, turned(g, weight)), None);
     }
     // A task has the whole of an image, or several.
     let images = tile_rows(g).div_ceil(g.out_height);

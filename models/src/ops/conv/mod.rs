@@ -1,15 +1,19 @@
 //! Convolution of images whose channels come last.
 //!
-//! A dense convolution is a matrix product of the image's patches; only a tile of patches exists at a time, small enough
-//! to stay in cache. Tiles do not depend on the number of threads, and sums over them are taken in their order, so the
-//! results do not depend on it either.
+//! A dense convolution is computed tile by tile, in one of three ways: 3 x 3 kernels of stride 1 in fewer products (`winograd`), others
+//! where they lie (`direct`), and where channels do not fill vectors as a matrix product of patches (`dense`). Tiles do not
+//! depend on the number of threads, and sums over them are taken in their order, so the results do not depend on it either.
 
 pub(super) mod dense;
 mod depthwise;
+mod direct;
 pub(super) mod geometry;
+mod kernel;
+mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
+use self::dense::Weights;
 use self::geometry::Geometry;
 use super::linear::column_sums;
 use super::storage::{Values, slice};
@@ -116,8 +120,10 @@ impl Convolution {
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let _span = profile::span("convolution");
         let g = &self.0;
-        let y =
-            if g.is_depthwise() { depthwise::forward(g, x, weight, bias) } else { dense::forward(g, x, weight, bias) };
+        let y = match g.is_depthwise() {
+            true => depthwise::forward(g, x, weight, bias),
+            false => dense::forward(g, x, &Weights::new(g, weight), bias),
+        };
         (CpuStorage::F32(y), (g.batch, g.out_height, g.out_width, g.outputs).into())
     }
 

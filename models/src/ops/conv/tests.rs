@@ -17,6 +17,13 @@ fn cases() -> Vec<Case> {
         ([1, 3, 3, 2], [1, 1, 2, 2], Conv::new(1, 2)),
         ([2, 9, 40, 1], [3, 3, 1, 2], Conv::new(1, 1)),
         ([2, 33, 24, 1], [3, 3, 1, 2], Conv::new(2, 1)),
+        // Outputs of whole vectors, of which some are left out at the end, and runs that are cut.
+        ([3, 7, 5, 32], [3, 3, 32, 32], Conv::new(1, 1)),
+        ([2, 5, 6, 96], [3, 3, 96, 64], Conv::new(2, 1)),
+        ([1, 4, 3, 300], [3, 3, 300, 64], Conv::new(1, 1)),
+        ([5, 2, 2, 64], [3, 3, 64, 128], uneven),
+        ([2, 4, 4, 16], [1, 1, 16, 64], Conv::new(1, 0)),
+        ([2, 5, 5, 16], [1, 1, 16, 32], Conv::new(2, 0)),
         ([2, 6, 5, 4], [3, 3, 1, 4], Conv::depthwise(4, 1)),
         ([1, 5, 4, 3], [7, 7, 1, 3], Conv::depthwise(3, 3)),
         ([1, 3, 4, 83], [3, 3, 1, 83], Conv::depthwise(83, 1)),
@@ -97,4 +104,26 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(&[3, 3, 2, 4], 4, Conv { groups: 2, ..Conv::new(1, 1) }).contains("2 groups"));
     let doubles = random("w", &[3, 3, 4, 2]).to_dtype(DType::F64).unwrap();
     assert!(conv2d(&x, &doubles, None, Conv::new(1, 1)).unwrap_err().to_string().contains("f32"));
+}
+
+/// Whatever way of computing is chosen, an image is convolved as if it were alone.
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    for (side, channels, outputs) in [(8, 32, 32), (7, 32, 64), (5, 64, 128), (33, 32, 32)] {
+        let (x, weight) = (random("x", &[7, side, side, channels]), random("w", &[3, 3, channels, outputs]));
+        let whole = |x: &Tensor| {
+            let x = Var::from_tensor(x).unwrap();
+            let y = conv2d(&x, &weight.detach(), None, Conv::new(1, 1)).unwrap();
+            let dx = y.sqr().unwrap().sum_all().unwrap().backward().unwrap().remove(&x).unwrap();
+            [y, dx].map(|t| t.flatten_from(1).unwrap().to_vec2::<f32>().unwrap())
+        };
+        let together = whole(&x);
+        for image in 0..7 {
+            let alone = whole(&x.narrow(0, image, 1).unwrap());
+            for (alone, together) in alone.iter().zip(&together) {
+                let differing = alone[0].iter().zip(&together[image]).filter(|(a, b)| a != b).count();
+                assert_eq!(differing, 0, "{side} {channels} {outputs}: image {image}");
+            }
+        }
+    }
 }

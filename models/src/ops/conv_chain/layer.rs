@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::super::conv::dense;
+use super::super::conv::dense::{self, Weights};
 use super::super::conv::geometry::Geometry;
 use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
 use super::super::{GroupNorm, simd};
@@ -45,8 +45,10 @@ pub(super) struct Layer<'a> {
     settings: LayerSettings,
     weight: &'a [f32],
     affine: Affine<'a>,
-    /// The kernel of the input gradient, where it is a convolution.
-    turned: Option<(Geometry, Vec<f32>)>,
+    /// The kernel, prepared for the forward pass.
+    kernel: Option<Weights<'a>>,
+    /// The kernel of the input gradient, where it is a convolution, prepared for the backward pass.
+    turned: Option<(Geometry, Weights<'static>)>,
 }
 
 /// What a layer keeps of a few images: the convolved maps, and the statistics of each image's norm.
@@ -58,7 +60,7 @@ pub(super) struct Kept {
 
 impl<'a> Layer<'a> {
     pub(super) fn new(settings: LayerSettings, [weight, scale, bias]: [&'a [f32]; 3]) -> Self {
-        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, turned: None }
+        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, kernel: None, turned: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,10 +72,16 @@ impl<'a> Layer<'a> {
         self.weight.len()
     }
 
+    /// Prepares the forward pass.
+    pub(super) fn prepare(&mut self) {
+        self.kernel = Some(Weights::new(&self.settings.geometry, self.weight));
+    }
+
     /// Prepares the input gradient.
     pub(super) fn turn(&mut self) {
         let g = &self.settings.geometry;
-        self.turned = g.reversed().map(|reversed| (reversed, dense::turned(g, self.weight)));
+        let turned = |reversed| (reversed, Weights::new(&reversed, dense::turned(g, self.weight)));
+        self.turned = g.reversed().map(turned);
     }
 
     /// For the images in `x`.
@@ -90,7 +98,10 @@ impl<'a> Layer<'a> {
     pub(super) fn forward(&self, x: &[f32], buffer: &mut Vec<f32>) -> (Kept, Vec<f32>) {
         let g = self.geometry(x);
         let mut convolved = vec![0.0; g.out_rows() * g.out_row()];
-        dense::forward_here(&g, x, self.weight, &mut convolved, buffer);
+        match &self.kernel {
+            Some(kernel) => dense::forward_here(&g, x, kernel, &mut convolved, buffer),
+            None => dense::forward_here(&g, x, &Weights::new(&g, self.weight), &mut convolved, buffer),
+        }
         let mut statistics = vec![0.0; g.batch * 2 * g.outputs];
         let images = convolved.chunks_exact(self.out_image()).zip(statistics.chunks_exact_mut(2 * g.outputs));
         for (x, statistics) in images {

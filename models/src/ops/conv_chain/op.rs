@@ -65,7 +65,8 @@ impl CustomOp2 for Fused {
     ) -> Result<(CpuStorage, Shape)> {
         let _span = profile::span("convolution chain");
         let x = slice(x, x_layout)?;
-        let pass = self.pass(slice(weights, weights_layout)?);
+        let mut pass = self.pass(slice(weights, weights_layout)?);
+        pass.prepare();
         let (step, last) = (self.step(), &self.last);
         let image = last.out_height * last.out_row();
         let mut out = vec![0.0; last.batch * image];

@@ -50,6 +50,11 @@ impl Pass<'_> {
         Saved { body, skip }
     }
 
+    /// Prepares the forward pass.
+    pub(super) fn prepare(&mut self) {
+        self.body.iter_mut().chain(&mut self.skip).for_each(Layer::prepare);
+    }
+
     /// Prepares the backward pass, for which the gradient of the input is needed or not.
     pub(super) fn turn(&mut self, input: bool) {
         let first = usize::from(!input);

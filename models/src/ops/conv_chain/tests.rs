@@ -86,3 +86,29 @@ fn what_does_not_fit_is_refused() {
     let error = conv_chain(&x, &parameters(&narrowing), &narrowing).unwrap_err().to_string();
     assert!(error.contains("a residual connection from (2, 5, 6, 4) to (2, 5, 6, 6)"), "{error}");
 }
+
+/// Where no stride leaves pixels out, not even in the last bits.
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    let layers = vec![layer([3, 3, 32, 32], 1, true), layer([3, 3, 32, 32], 1, false)];
+    for chain in [ConvChain { layers: layers.clone(), skip: Skip::Identity }, ConvChain { layers, skip: Skip::None }] {
+        let parameters = parameters(&chain).as_tensor().detach();
+        for side in [2, 4, 7, 8, 16] {
+            let x = random("x", &[11, side, side, 32]);
+            let whole = |x: &Tensor| {
+                let x = candle_core::Var::from_tensor(x).unwrap();
+                let y = conv_chain(&x, &parameters, &chain).unwrap();
+                let dx = y.sqr().unwrap().sum_all().unwrap().backward().unwrap().remove(&x).unwrap();
+                [y, dx].map(|t| t.flatten_from(1).unwrap().to_vec2::<f32>().unwrap())
+            };
+            let together = whole(&x);
+            for image in 0..11 {
+                let alone = whole(&x.narrow(0, image, 1).unwrap());
+                for (what, (alone, together)) in alone.iter().zip(&together).enumerate() {
+                    let differing = alone[0].iter().zip(&together[image]).filter(|(a, b)| a != b).count();
+                    assert_eq!(differing, 0, "side {side}, image {image}, {what}");
+                }
+            }
+        }
+    }
+}
