@@ -9,45 +9,22 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
-import time
+
+import contest
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
 TOLERANCE = 1e-3
 WHOLE = ["fashion", "yardstick", "latent-b2-small"]
 CHECKED = ["loss", "gradient_norm", "authors_loss", "authors_gradient_norm"]
-# glibc gives large blocks back to the system at once; these keep them, as the allocator of our side does.
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 36), "MALLOC_TOP_PAD_": str(64 << 20)}
-
-
-class Side:
-    """One contender's process."""
-
-    def __init__(self, name, command, environment):
-        self.name = name
-        environment = os.environ | environment
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-    def turn(self, steps):
-        print(steps, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"{self.name} failed")
-        return json.loads(answer)
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def check(case, binary, folder, threads):
     """Writes the case and holds the twin's step against ours."""
     if not (folder / f"{case}.json").exists():
-        subprocess.run([binary, "write", case, folder], check=True, env=os.environ | ours(threads))
+        subprocess.run([binary, "write", case, folder], check=True, env=os.environ | contest.ours(threads))
     command = [sys.executable, HERE / "worker.py", "check", case, folder, str(threads)]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"{case}: " + ", ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()))
@@ -58,37 +35,24 @@ def check(case, binary, folder, threads):
     return found
 
 
-def ours(threads):
-    return {"RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": str(threads)}
-
-
 def race(case, binary, folder, threads, rounds, steps):
     """The answers of both sides, round by round; the first turn warms up and is not counted, but for its memory."""
     twin = [sys.executable, HERE / "worker.py", "serve", case, folder, str(threads)]
-    sides = [Side("ours", [binary, "serve", case, folder], ours(threads)), Side("twin", twin, allocator())]
+    sides = [
+        contest.Side("ours", [binary, "serve", case, folder], contest.ours(threads)),
+        contest.Side("twin", twin, contest.allocator()),
+    ]
     warm = {side.name: side.turn(1) for side in sides}
-    answers = {side.name: [] for side in sides}
-    for number in range(rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            # Threads of the last one spin for a moment before they sleep.
-            time.sleep(0.2)
-            answers[side.name].append(side.turn(steps))
+    answers = contest.take_turns(sides, rounds, steps, pause=0.2)
     for side in sides:
         side.end()
     return {"warm_up": warm, "rounds": answers}
 
 
-def allocator():
-    return {} if os.environ.get("TWIN_ALLOCATOR") == "plain" else KEPT
-
-
 def summary(result):
     """Median seconds of each side, median ratio with its range, and memory."""
-    medians = {name: [statistics.median(a["seconds"]) for a in result["rounds"][name]] for name in ("ours", "twin")}
-    ratios = [t / o for t, o in zip(medians["twin"], medians["ours"])]
-    memory = {name: result["rounds"][name][-1]["extra_bytes"] for name in medians}
-    seconds = {name: statistics.median(values) for name, values in medians.items()}
-    return {"seconds": seconds, "ratio": statistics.median(ratios), "range": [min(ratios), max(ratios)], "extra_bytes": memory}
+    memory = {name: answers[-1]["extra_bytes"] for name, answers in result["rounds"].items()}
+    return contest.compare(result["rounds"], "ours", "twin") | {"extra_bytes": memory}
 
 
 def parts(result):
@@ -126,14 +90,6 @@ def report(results, about):
     return "\n".join(lines) + "\n"
 
 
-def processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("binary", type=pathlib.Path, help="the example step_race of drifting-train")
@@ -143,13 +99,10 @@ def main():
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--steps", type=int, default=3, help="steps of a turn, of which the median counts")
     arguments.add_argument("--work", type=pathlib.Path, required=True, help="folder of inputs and weights")
-    arguments.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/evidence/cpu")
+    arguments.add_argument("--out", type=pathlib.Path, default=contest.EVIDENCE)
     arguments = arguments.parse_args()
-    import torch
-
     cases = arguments.cases or ["golden", *WHOLE, f"objective-{arguments.classes}"]
-    about = {key: getattr(arguments, key) for key in ("threads", "rounds", "steps")}
-    about |= {"processor": processor(), "torch": torch.__version__, "load before": os.getloadavg()[0]}
+    about = contest.about(arguments, ["threads", "rounds", "steps"])
     results = {}
     for case in cases:
         found = check(case, arguments.binary, arguments.work, arguments.threads)
@@ -160,11 +113,7 @@ def main():
         results[case] = {"check": found, "summary": summary(result), **result}
         s = results[case]["summary"]
         print(f"{case}: ours {s['seconds']['ours']:.3f} s, twin {s['seconds']['twin']:.3f} s, ratio {s['ratio']:.2f}", flush=True)
-    about["load after"] = os.getloadavg()[0]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "step-race.json").write_text(json.dumps({"about": about, "results": results}, indent=1))
-    (arguments.out / "step-race.md").write_text(report(results, about))
-    print(report(results, about))
+    contest.save(arguments.out, "step-race", about, results, report)
 
 
 if __name__ == "__main__":
