@@ -16,6 +16,7 @@ use drifting_train::toy::{Ablations, ToyConfig, ToyTrainer, run_ablations};
 
 use crate::bar::Bar;
 use crate::build::{build, command};
+use crate::memory;
 use crate::progress::Progress;
 
 /// Train what a configuration describes: a generator, its feature encoder, or points in the plane.
@@ -58,6 +59,7 @@ pub(crate) struct Args {
 pub(crate) const STOPPED: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    memory::keep();
     let mut experiment = ExperimentConfig::load(&args.config, &args.set)?;
     if let Some(steps) = args.steps {
         experiment.set_steps(steps);

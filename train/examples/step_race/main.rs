@@ -45,7 +45,18 @@ trait Contender {
     fn once(&mut self) -> BTreeMap<&'static str, f64>;
 }
 
+/// Memory is kept from step to step, as in `drifting train`.
+fn keep_memory() {
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    #[allow(unsafe_code, reason = "the allocator's own interface is in C")]
+    // SAFETY: it may be called at any time, from any thread, and an option is a number.
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
+    }
+}
+
 fn main() -> ExitCode {
+    keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [command, case, folder] = &arguments[..] else {
         eprintln!("usage: step_race write|serve CASE FOLDER");
