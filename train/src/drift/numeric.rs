@@ -22,6 +22,43 @@ pub(super) fn sum(values: &[f32]) -> f32 {
     reduce(values, |value| value)
 }
 
+/// Sum of the absolute values.
+#[inline(always)]
+pub(super) fn absolute_sum(values: &[f32]) -> f32 {
+    reduce(values, f32::abs)
+}
+
+/// Inner product, added up in f64.
+#[inline(always)]
+pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        let terms = lanes.iter_mut().zip(x.iter().zip(y));
+        terms.for_each(|(lane, (&x, &y))| *lane += f64::from(x) * f64::from(y));
+    }
+    lanes.iter().sum()
+}
+
+/// Least value; infinity when there is none.
+#[inline(always)]
+pub(super) fn min(values: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; LANES];
+    for chunk in values.chunks(LANES) {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = if value < *lane { value } else { *lane });
+    }
+    lanes.into_iter().fold(f32::INFINITY, f32::min)
+}
+
+/// Sum of (x - y)^2.
+#[inline(always)]
+pub(super) fn squared_difference(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        lanes.iter_mut().zip(x.iter().zip(y)).for_each(|(lane, (x, y))| *lane += (x - y) * (x - y));
+    }
+    tree(lanes)
+}
+
 #[inline(always)]
 fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -31,6 +68,11 @@ fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += f(value));
     }
     lanes.iter_mut().zip(rest).for_each(|(lane, &value)| *lane += f(value));
+    tree(lanes)
+}
+
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = lanes.split_at_mut(width);
