@@ -81,29 +81,51 @@ fn tile_rows(x: &[f32], dim: usize, first: usize) -> [&[f32]; TILE] {
     std::array::from_fn(|row| &x[(first + row).min(last) * dim..][..dim])
 }
 
+/// Loops rather than `map`, whose closures the compiler leaves outside of what is compiled for the processor at hand.
 #[inline(always)]
 fn tile<S: Simd>(simd: S, x: [&[f32]; TILE], y: [&[f32]; TILE]) -> [[f32; TILE]; TILE] {
-    let (x, y) = (x.map(S::as_simd_f32s), y.map(S::as_simd_f32s));
-    let (x_rest, y_rest) = (x.map(|(_, rest)| rest), y.map(|(_, rest)| rest));
-    let (x, y) = (x.map(|(head, _)| head), y.map(|(head, _)| head));
-    let len = x[0].len();
-    let (x, y) = (x.map(|row| &row[..len]), y.map(|row| &row[..len]));
+    let (x, y) = (heads_and_rests::<S>(x), heads_and_rests::<S>(y));
+    let len = x.0[0].len();
     let mut sums = [[simd.splat_f32s(0.0); TILE]; TILE];
+    let (mut left, mut right) = ([simd.splat_f32s(0.0); TILE], [simd.splat_f32s(0.0); TILE]);
     for k in 0..len {
-        add(simd, &mut sums, x.map(|row| row[k]), y.map(|row| row[k]));
+        for row in 0..TILE {
+            left[row] = x.0[row][..len][k];
+            right[row] = y.0[row][..len][k];
+        }
+        add(simd, &mut sums, &left, &right);
     }
-    if !x_rest[0].is_empty() {
-        let load = |rest: &[f32]| simd.partial_load_f32s(rest);
-        add(simd, &mut sums, x_rest.map(load), y_rest.map(load));
+    if !x.1[0].is_empty() {
+        for row in 0..TILE {
+            left[row] = simd.partial_load_f32s(x.1[row]);
+            right[row] = simd.partial_load_f32s(y.1[row]);
+        }
+        add(simd, &mut sums, &left, &right);
     }
-    sums.map(|row| row.map(|sum| simd.reduce_sum_f32s(sum)))
+    let mut totals = [[0.0; TILE]; TILE];
+    for (totals, sums) in totals.iter_mut().zip(&sums) {
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            *total = simd.reduce_sum_f32s(*sum);
+        }
+    }
+    totals
+}
+
+/// Rows as whole vectors, and what is left of each.
+#[inline(always)]
+fn heads_and_rests<S: Simd>(rows: [&[f32]; TILE]) -> ([&[S::f32s]; TILE], [&[f32]; TILE]) {
+    let (mut heads, mut rests): ([&[S::f32s]; TILE], [&[f32]; TILE]) = ([&[]; TILE], [&[]; TILE]);
+    for row in 0..TILE {
+        (heads[row], rests[row]) = S::as_simd_f32s(rows[row]);
+    }
+    (heads, rests)
 }
 
 #[inline(always)]
-fn add<S: Simd>(simd: S, sums: &mut [[S::f32s; TILE]; TILE], x: [S::f32s; TILE], y: [S::f32s; TILE]) {
+fn add<S: Simd>(simd: S, sums: &mut [[S::f32s; TILE]; TILE], x: &[S::f32s; TILE], y: &[S::f32s; TILE]) {
     for (sums, x) in sums.iter_mut().zip(x) {
         for (sum, y) in sums.iter_mut().zip(y) {
-            *sum = simd.mul_add_e_f32s(x, y, *sum);
+            *sum = simd.mul_add_e_f32s(*x, *y, *sum);
         }
     }
 }

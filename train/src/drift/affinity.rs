@@ -5,7 +5,7 @@ use std::ops::Range;
 use drifting_models::ops::simd::{Kernel, exp, max};
 
 use super::batch::Columns;
-use super::numeric::{exp_of_negative, inverse, min, sum};
+use super::numeric::{exp_of_negative, inverse, min, square_sum, sum};
 use super::settings::{self, Coupling, DriftSettings, WeightPlacement};
 use super::sinkhorn;
 
@@ -46,25 +46,44 @@ impl Kernel for Affinities<'_> {
     }
 }
 
-/// The nearest target of each sample and the nearest sample of each target, as distances.
+/// How much farther each target is than the nearest one of its sample, and than from its nearest sample; `[Ng, targets]`.
 #[derive(Debug, Default)]
-pub(super) struct Nearest {
-    rows: Vec<f32>,
-    columns: Vec<f32>,
+pub(super) struct Farther {
+    over_y: Vec<f32>,
+    over_x: Vec<f32>,
+    /// Distance of each target from its nearest sample.
+    nearest: Vec<f32>,
 }
 
-impl Nearest {
-    /// Finds them in `distances` `[Ng, targets]`.
+impl Farther {
+    /// Of `distances` `[Ng, targets]`.
     #[inline(always)]
     pub(super) fn find(&mut self, distances: &[f32], targets: usize) {
-        self.columns.clear();
-        self.columns.resize(targets, f32::INFINITY);
-        self.rows.clear();
-        for row in distances.chunks_exact(targets) {
-            self.columns.iter_mut().zip(row).for_each(|(least, distance)| *least = distance.min(*least));
-            self.rows.push(min(row));
+        self.over_y.resize(distances.len(), 0.0);
+        self.over_x.resize(distances.len(), 0.0);
+        self.nearest.clear();
+        self.nearest.resize(targets, f32::INFINITY);
+        for (row, farther) in distances.chunks_exact(targets).zip(self.over_y.chunks_exact_mut(targets)) {
+            let nearest = min(row);
+            for ((farther, &distance), least) in farther.iter_mut().zip(row).zip(&mut self.nearest) {
+                *farther = distance - nearest;
+                *least = if distance < *least { distance } else { *least };
+            }
+        }
+        for (row, farther) in distances.chunks_exact(targets).zip(self.over_x.chunks_exact_mut(targets)) {
+            for ((farther, distance), nearest) in farther.iter_mut().zip(row).zip(&self.nearest) {
+                *farther = distance - nearest;
+            }
         }
     }
+}
+
+/// Memory of [`BothAxes`], used again.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    over_y: Vec<f32>,
+    over_x: Vec<f32>,
+    totals: Vec<f32>,
 }
 
 /// Whether [`BothAxes`] computes the affinities of these settings.
@@ -78,22 +97,20 @@ pub(super) fn is_official(settings: &DriftSettings) -> bool {
         && *sinkhorn_iterations == 0
 }
 
-/// As [`Affinities`] for the official settings, in two passes.
+/// As [`Affinities`] for the official settings, in few passes.
 pub(super) struct BothAxes<'a> {
     /// Order of the targets.
     pub(super) columns: Columns,
     /// Guidance weight.
     pub(super) weight: f32,
-    /// Scaled distances, masked.
-    pub(super) distances: &'a [f32],
-    /// Their least ones.
-    pub(super) nearest: &'a Nearest,
+    /// Scaled distances, masked, beyond the least ones.
+    pub(super) farther: &'a Farther,
     /// Temperature tau.
     pub(super) temperature: f32,
     /// Least product of the two softmaxes.
     pub(super) floor: f32,
-    /// Memory for two rows.
-    pub(super) rows: &'a mut [Vec<f32>; 2],
+    /// Memory.
+    pub(super) roots: &'a mut Roots,
     /// A `[Ng, targets]`.
     pub(super) affinities: &'a mut [f32],
 }
@@ -101,34 +118,39 @@ pub(super) struct BothAxes<'a> {
 impl Kernel for BothAxes<'_> {
     type Output = ();
 
-    /// The roots of both kernels are computed, which the geometric mean of the softmaxes takes as they are.
+    /// The roots of both kernels are computed, which the geometric mean of the softmaxes takes as they are. Exponentials
+    /// go over all rows at once, since what a short row leaves beside whole vectors would cost as much as these.
     #[inline(always)]
     fn run(self) {
-        let Self { columns: Columns { own, negatives, targets }, weight, nearest, .. } = self;
+        let Self { columns: Columns { own, negatives, targets }, weight, farther, roots, affinities, .. } = self;
         let (slope, floor) = (-0.5 / self.temperature, self.floor.sqrt());
-        let [weights, totals] = self.rows;
-        for row in [&mut *weights, &mut *totals] {
-            row.clear();
-            row.resize(targets, 0.0);
-        }
-        let rows = self.affinities.chunks_exact_mut(targets).zip(self.distances.chunks_exact(targets));
-        for ((row, distances), least) in rows.zip(&nearest.rows) {
-            let columns = nearest.columns.iter().zip(&mut *totals);
-            let numbers = row.iter_mut().zip(&mut *weights).zip(distances);
-            for (((product, weight), distance), (column_least, total)) in numbers.zip(columns) {
-                let over_y = exp_of_negative((distance - least) * slope);
-                let over_x = exp_of_negative((distance - column_least) * slope);
-                *weight = over_y * over_y;
-                *total += over_x * over_x;
-                *product = over_y * over_x;
+        let Roots { over_y, over_x, totals } = roots;
+        for (root, farther) in [(&mut *over_y, &farther.over_y), (&mut *over_x, &farther.over_x)] {
+            root.resize(farther.len(), 0.0);
+            for (root, farther) in root.iter_mut().zip(farther) {
+                *root = exp_of_negative(farther * slope);
             }
-            let share = inverse(sum(weights)).sqrt();
-            row.iter_mut().for_each(|product| *product *= share);
         }
-        totals.iter_mut().for_each(|total| *total = inverse(*total).sqrt());
-        for row in self.affinities.chunks_exact_mut(targets) {
-            row.iter_mut().zip(&*totals).for_each(|(product, share)| *product = (*product * share).max(floor));
-            row[own..negatives].iter_mut().for_each(|affinity| *affinity *= weight);
+        totals.clear();
+        totals.resize(targets, 0.0);
+        let rows = affinities.chunks_exact_mut(targets).zip(over_y.chunks_exact(targets));
+        for ((row, over_y), over_x) in rows.zip(over_x.chunks_exact(targets)) {
+            let share = inverse(square_sum(over_y)).sqrt();
+            for (((product, over_y), over_x), total) in row.iter_mut().zip(over_y).zip(over_x).zip(&mut *totals) {
+                *product = over_y * over_x * share;
+                *total += over_x * over_x;
+            }
+        }
+        for total in totals.iter_mut() {
+            *total = inverse(*total).sqrt();
+        }
+        for row in affinities.chunks_exact_mut(targets) {
+            for (product, share) in row.iter_mut().zip(&*totals) {
+                *product = (*product * share).max(floor);
+            }
+            for affinity in &mut row[own..negatives] {
+                *affinity *= weight;
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
 use drifting_models::ops::simd::{self, dispatch_kernel};
 
-use super::affinity::{Affinities, BothAxes, Nearest, is_official};
+use super::affinity::{Affinities, BothAxes, Farther, Roots, is_official};
 use super::batch::Columns;
 use super::numeric::{inverse, sum};
 use super::problem::Points;
@@ -20,9 +20,8 @@ pub(super) struct Coefficients {
     values: Vec<f32>,
     /// Distances in the kernel's unit, masked.
     scaled: Vec<f32>,
-    nearest: Nearest,
-    rows: [Vec<f32>; 2],
-    columns: Columns,
+    farther: Farther,
+    roots: Roots,
 }
 
 impl Coefficients {
@@ -35,24 +34,22 @@ impl Coefficients {
         columns: Columns,
         settings: &DriftSettings,
     ) {
-        self.columns = columns;
         self.values.resize(settings.temperatures.len() * distances.len(), 0.0);
         self.scaled.resize(distances.len(), 0.0);
         let mask = if settings.mask_self_negatives { settings.mask } else { 0.0 };
-        let (scaled, nearest) = (&mut self.scaled, &mut self.nearest);
-        dispatch_kernel(Scale { distances, per_unit: 1.0 / unit, mask, columns, scaled, nearest });
         let official = is_official(settings);
+        let (scaled, farther) = (&mut self.scaled, official.then_some(&mut self.farther));
+        dispatch_kernel(Scale { distances, per_unit: 1.0 / unit, mask, columns, scaled, farther });
         let distances = &self.scaled[..];
         for (&temperature, weights) in settings.temperatures.iter().zip(self.values.chunks_exact_mut(distances.len())) {
             if official {
                 dispatch_kernel(BothAxes {
                     columns,
                     weight,
-                    distances,
-                    nearest: &self.nearest,
+                    farther: &self.farther,
                     temperature,
                     floor: settings.floor,
-                    rows: &mut self.rows,
+                    roots: &mut self.roots,
                     affinities: weights,
                 });
             } else {
@@ -98,7 +95,8 @@ struct Scale<'a> {
     mask: f32,
     columns: Columns,
     scaled: &'a mut [f32],
-    nearest: &'a mut Nearest,
+    /// To be found, if it is needed.
+    farther: Option<&'a mut Farther>,
 }
 
 impl simd::Kernel for Scale<'_> {
@@ -106,11 +104,15 @@ impl simd::Kernel for Scale<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { distances, per_unit, mask, columns: Columns { own, targets, .. }, scaled, nearest } = self;
+        let Self { distances, per_unit, mask, columns: Columns { own, targets, .. }, scaled, farther } = self;
         scaled.iter_mut().zip(distances).for_each(|(scaled, distance)| *scaled = distance * per_unit);
         // No generated sample is a target of its own unless they all are.
-        scaled.chunks_exact_mut(targets).take(own).enumerate().for_each(|(i, row)| row[i] += mask);
-        nearest.find(scaled, targets);
+        for (i, row) in scaled.chunks_exact_mut(targets).take(own).enumerate() {
+            row[i] += mask;
+        }
+        if let Some(farther) = farther {
+            farther.find(scaled, targets);
+        }
     }
 }
 
@@ -149,7 +151,9 @@ impl simd::Kernel for Balance<'_> {
     #[inline(always)]
     fn run(self) {
         let Columns { own, targets, .. } = self.columns;
-        self.weights.chunks_exact_mut(targets).take(own).enumerate().for_each(|(i, row)| row[i] -= sum(row));
+        for (i, row) in self.weights.chunks_exact_mut(targets).take(own).enumerate() {
+            row[i] -= sum(row);
+        }
     }
 }
 

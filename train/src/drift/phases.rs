@@ -313,13 +313,14 @@ impl Kernel for Place<'_, '_> {
     #[inline(always)]
     fn run(self) -> f64 {
         let Self { drifts, slope, number, images, dim } = self;
-        let rows = images.iter_mut().zip(drifts.chunks_exact(dim));
-        let place = |(image, drift): (&mut &mut [f32], &[f32])| {
-            let image = &mut image[number * dim..][..dim];
-            image.iter_mut().zip(drift).for_each(|(place, drift)| *place = drift * slope);
-            squares(drift)
-        };
-        rows.map(place).sum()
+        let mut square = 0.0;
+        for (image, drift) in images.iter_mut().zip(drifts.chunks_exact(dim)) {
+            for (place, drift) in image[number * dim..][..dim].iter_mut().zip(drift) {
+                *place = drift * slope;
+            }
+            square += squares(drift);
+        }
+        square
     }
 }
 

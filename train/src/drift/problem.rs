@@ -110,12 +110,28 @@ impl Points {
 
 /// Sum of d W over all pairs, of `distances` `[Ng, targets]` and the weight of the unconditional targets.
 pub(super) fn weighted_distance_sum(distances: &[f32], columns: Columns, weight: f32) -> f64 {
-    let Columns { own, negatives, targets } = columns;
-    let row = |row: &[f32]| {
-        let unconditional = weight * sum(&row[own..negatives]);
-        f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]))
-    };
-    dispatch(|| distances.chunks_exact(targets).map(row).sum())
+    dispatch_kernel(WeightedSum { distances, columns, weight })
+}
+
+struct WeightedSum<'a> {
+    distances: &'a [f32],
+    columns: Columns,
+    weight: f32,
+}
+
+impl Kernel for WeightedSum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Self { distances, columns: Columns { own, negatives, targets }, weight } = self;
+        let mut total = 0.0;
+        for row in distances.chunks_exact(targets) {
+            let unconditional = weight * sum(&row[own..negatives]);
+            total += f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]));
+        }
+        total
+    }
 }
 
 /// Copies the points, takes their mean from each of them if they are to be centred, and measures what is left.
@@ -178,9 +194,11 @@ impl Kernel for Complete<'_> {
             }
             let itself = same.then(|| &mut row[i]).map(|itself| *itself = 0.0).is_some();
             if lost > u32::from(itself) {
-                let pairs = row.iter_mut().zip(target_norms).zip(targets.chunks_exact(dim));
-                let spoilt = pairs.filter(|((square, target_norm), _)| **square < CANCELLED * (norm + *target_norm));
-                spoilt.for_each(|((square, _), target)| *square = squared_difference(sample, target));
+                for ((square, target_norm), target) in row.iter_mut().zip(target_norms).zip(targets.chunks_exact(dim)) {
+                    if *square < CANCELLED * (norm + target_norm) {
+                        *square = squared_difference(sample, target);
+                    }
+                }
             }
         }
     }
