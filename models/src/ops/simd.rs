@@ -4,8 +4,6 @@
 
 /// Partial sums of a reduction.
 pub const LANES: usize = 16;
-/// Numbers of the vectors that end a short row.
-const HALF: usize = LANES / 2;
 
 /// Runs `task` compiled for the widest vector instructions that this processor has.
 #[inline(always)]
@@ -82,51 +80,6 @@ pub fn max(values: &[f32]) -> f32 {
     rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Calls `f` with each number of `out` and the one beside it in `a`, vector after vector. The compiler's own loops take several
-/// vectors at a time and leave a short row, such as the channels of a narrow map, to a loop over single numbers.
-#[inline(always)]
-pub fn each(out: &mut [f32], a: &[f32], f: impl Fn(&mut f32, f32)) {
-    let a = &a[..out.len()];
-    let ((whole, out), (whole_a, a)) = (out.as_chunks_mut::<LANES>(), a.as_chunks::<LANES>());
-    for (out, a) in whole.iter_mut().zip(whole_a) {
-        for lane in 0..LANES {
-            f(&mut out[lane], a[lane]);
-        }
-    }
-    let ((half, out), (half_a, a)) = (out.as_chunks_mut::<HALF>(), a.as_chunks::<HALF>());
-    for (out, a) in half.iter_mut().zip(half_a) {
-        for lane in 0..HALF {
-            f(&mut out[lane], a[lane]);
-        }
-    }
-    for (out, a) in out.iter_mut().zip(a) {
-        f(out, *a);
-    }
-}
-
-/// As [`each`], with the numbers beside it in `a` and in `b`.
-#[inline(always)]
-pub fn each_of_two(out: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(&mut f32, f32, f32)) {
-    let (a, b) = (&a[..out.len()], &b[..out.len()]);
-    let (whole, out) = out.as_chunks_mut::<LANES>();
-    let ((whole_a, a), (whole_b, b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for ((out, a), b) in whole.iter_mut().zip(whole_a).zip(whole_b) {
-        for lane in 0..LANES {
-            f(&mut out[lane], a[lane], b[lane]);
-        }
-    }
-    let (half, out) = out.as_chunks_mut::<HALF>();
-    let ((half_a, a), (half_b, b)) = (a.as_chunks::<HALF>(), b.as_chunks::<HALF>());
-    for ((out, a), b) in half.iter_mut().zip(half_a).zip(half_b) {
-        for lane in 0..HALF {
-            f(&mut out[lane], a[lane], b[lane]);
-        }
-    }
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        f(out, *a, *b);
-    }
-}
-
 /// e^x with a relative error below 2e-7, without branches; arguments under -87 give 0 or a number below 2e-38.
 #[inline(always)]
 #[must_use]
@@ -172,18 +125,6 @@ mod tests {
         }
         assert!(exp(-1e9) < 2e-38);
         assert_eq!(exp(0.0), 1.0);
-    }
-
-    #[test]
-    fn every_number_meets_those_beside_it_once() {
-        for n in [0, 1, 7, 8, 15, 16, 24, 40, 43] {
-            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            let (mut one, mut two) = (values.clone(), values.clone());
-            each(&mut one, &values, |out, a| *out += 2.0 * a);
-            each_of_two(&mut two, &values, &values, |out, a, b| *out += 3.0 * a - b);
-            assert!(values.iter().zip(&one).all(|(value, found)| *found == 3.0 * value));
-            assert!(values.iter().zip(&two).all(|(value, found)| *found == 3.0 * value));
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use drifting_models::ops::simd::{Kernel, each, each_of_two, exp, max};
+use drifting_models::ops::simd::{Kernel, exp, max};
 
 use super::batch::Columns;
 use super::numeric::{exp_of_negative, inverse, min, square_sum, sum};
@@ -65,11 +65,15 @@ impl Farther {
         self.nearest.resize(targets, f32::INFINITY);
         for (row, farther) in distances.chunks_exact(targets).zip(self.over_y.chunks_exact_mut(targets)) {
             let nearest = min(row);
-            each(farther, row, |farther, distance| *farther = distance - nearest);
-            each(&mut self.nearest, row, |least, distance| *least = if distance < *least { distance } else { *least });
+            for ((farther, &distance), least) in farther.iter_mut().zip(row).zip(&mut self.nearest) {
+                *farther = distance - nearest;
+                *least = if distance < *least { distance } else { *least };
+            }
         }
         for (row, farther) in distances.chunks_exact(targets).zip(self.over_x.chunks_exact_mut(targets)) {
-            each_of_two(farther, row, &self.nearest, |farther, distance, nearest| *farther = distance - nearest);
+            for ((farther, distance), nearest) in farther.iter_mut().zip(row).zip(&self.nearest) {
+                *farther = distance - nearest;
+            }
         }
     }
 }
@@ -132,14 +136,18 @@ impl Kernel for BothAxes<'_> {
         let rows = affinities.chunks_exact_mut(targets).zip(over_y.chunks_exact(targets));
         for ((row, over_y), over_x) in rows.zip(over_x.chunks_exact(targets)) {
             let share = inverse(square_sum(over_y)).sqrt();
-            each_of_two(row, over_y, over_x, |product, over_y, over_x| *product = over_y * over_x * share);
-            each(totals, over_x, |total, over_x| *total += over_x * over_x);
+            for (((product, over_y), over_x), total) in row.iter_mut().zip(over_y).zip(over_x).zip(&mut *totals) {
+                *product = over_y * over_x * share;
+                *total += over_x * over_x;
+            }
         }
         for total in totals.iter_mut() {
             *total = inverse(*total).sqrt();
         }
         for row in affinities.chunks_exact_mut(targets) {
-            each(row, totals, |product, share| *product = (*product * share).max(floor));
+            for (product, share) in row.iter_mut().zip(&*totals) {
+                *product = (*product * share).max(floor);
+            }
             for affinity in &mut row[own..negatives] {
                 *affinity *= weight;
             }

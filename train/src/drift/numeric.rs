@@ -1,6 +1,6 @@
 //! Sums over slices of f32, each with one order of additions.
 
-use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel, each};
+use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel};
 
 /// Numbers that are added in f32 before the sum goes on in f64.
 const BLOCK: usize = 1024;
@@ -90,7 +90,7 @@ fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     for chunk in chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += f(value));
     }
-    each(&mut lanes[..rest.len()], rest, |lane, value| *lane += f(value));
+    lanes.iter_mut().zip(rest).for_each(|(lane, &value)| *lane += f(value));
     tree(lanes)
 }
 

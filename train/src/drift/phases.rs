@@ -10,7 +10,7 @@
 //! Only distances are kept from phase to phase. The drifts of a problem are computed in memory that belongs to a thread, once
 //! for their squares and once, all temperatures in one, for their sum.
 
-use drifting_models::ops::simd::{Kernel, dispatch_kernel, each};
+use drifting_models::ops::simd::{Kernel, dispatch_kernel};
 use drifting_models::profile;
 use rayon::prelude::*;
 
@@ -315,7 +315,9 @@ impl Kernel for Place<'_, '_> {
         let Self { drifts, slope, number, images, dim } = self;
         let mut square = 0.0;
         for (image, drift) in images.iter_mut().zip(drifts.chunks_exact(dim)) {
-            each(&mut image[number * dim..][..dim], drift, |place, drift| *place = drift * slope);
+            for (place, drift) in image[number * dim..][..dim].iter_mut().zip(drift) {
+                *place = drift * slope;
+            }
             square += squares(drift);
         }
         square

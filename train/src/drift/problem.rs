@@ -1,11 +1,11 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
 use drifting_models::ops::row_products::{Products, row_products, symmetric_row_products};
-use drifting_models::ops::simd::{Kernel, LANES, dispatch, dispatch_kernel, each, each_of_two};
+use drifting_models::ops::simd::{Kernel, dispatch, dispatch_kernel};
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
-use super::numeric::{min, squared_difference, squares, sum, sum_of_squares};
+use super::numeric::{squared_difference, squares, sum, sum_of_squares};
 
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
 pub(super) const MIN_SQUARED_DISTANCE: f32 = 1e-8;
@@ -153,14 +153,16 @@ impl Kernel for Gather<'_, '_> {
         let mut rows = values.chunks_exact_mut(*dim);
         for set in [features.generated, features.unconditional, features.positives] {
             for (vector, row) in batch.vectors(set, group, location).zip(&mut rows) {
-                row.copy_from_slice(vector);
-                each(mean, vector, |mean, value| *mean += value);
+                for ((mean, value), &number) in mean.iter_mut().zip(row).zip(vector) {
+                    *value = number;
+                    *mean += number;
+                }
             }
         }
         let share = if centred { 1.0 / norms.len() as f32 } else { 0.0 };
         mean.iter_mut().for_each(|mean| *mean *= share);
         for (row, norm) in values.chunks_exact_mut(*dim).zip(norms) {
-            each(row, mean, |value, mean| *value -= mean);
+            row.iter_mut().zip(&*mean).for_each(|(value, mean)| *value -= mean);
             *norm = squares(row) as f32;
         }
     }
@@ -184,22 +186,14 @@ impl Kernel for Complete<'_> {
         let Self { products, norms: [norms, target_norms], sets: [samples, targets], dim, same } = self;
         let rows = products.chunks_exact_mut(target_norms.len()).zip(samples.chunks_exact(dim)).zip(norms);
         for (i, ((row, sample), &norm)) in rows.enumerate() {
-            // The least of the squares less what they have to be at least.
-            let mut least = [f32::INFINITY; LANES];
-            each(row, target_norms, |square, target_norm| *square = norm + target_norm - 2.0 * *square);
-            if same {
-                row[i] = f32::INFINITY;
+            let mut lost = 0;
+            for (square, target_norm) in row.iter_mut().zip(target_norms) {
+                let sum = norm + target_norm;
+                *square = sum - 2.0 * *square;
+                lost += u32::from(*square < CANCELLED * sum);
             }
-            for (row, target_norms) in row.chunks(LANES).zip(target_norms.chunks(LANES)) {
-                each_of_two(&mut least[..row.len()], row, target_norms, |least, square, target_norm| {
-                    let left = square - CANCELLED * (norm + target_norm);
-                    *least = if left < *least { left } else { *least };
-                });
-            }
-            if same {
-                row[i] = 0.0;
-            }
-            if min(&least) < 0.0 {
+            let itself = same.then(|| &mut row[i]).map(|itself| *itself = 0.0).is_some();
+            if lost > u32::from(itself) {
                 for ((square, target_norm), target) in row.iter_mut().zip(target_norms).zip(targets.chunks_exact(dim)) {
                     if *square < CANCELLED * (norm + target_norm) {
                         *square = squared_difference(sample, target);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use drifting_models::ops::simd::{Kernel, dispatch_kernel, each, each_of_two};
+use drifting_models::ops::simd::{Kernel, dispatch_kernel};
 use drifting_models::profile;
 use rayon::prelude::*;
 
@@ -151,8 +151,8 @@ impl Cells {
             sums.fill(0.0);
             for (column, x) in places.chunks_exact(channels).enumerate() {
                 let cell = column / self.columns * channels;
-                let centres = &centres[first + cell..][..channels];
-                each_of_two(&mut sums[cell..][..channels], x, centres, |sum, x, centre| *sum += f(x, centre));
+                let terms = sums[cell..][..channels].iter_mut().zip(&centres[first + cell..][..channels]);
+                terms.zip(x).for_each(|((sum, centre), x)| *sum += f(*x, *centre));
             }
             means[first..][..line].iter_mut().zip(&sums).for_each(|(mean, sum)| *mean += sum);
         }
@@ -214,7 +214,8 @@ impl Kernel for PullBack<'_> {
         match cells.statistic {
             Statistic::Raw => sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient),
             Statistic::Mean | Statistic::CellMeans(_) => cells.each_place(|place, cell| {
-                each(&mut sum[place..][..channels], &gradient[cell..][..channels], |sum, g| *sum += g * share);
+                let gradient = &gradient[cell..][..channels];
+                sum[place..][..channels].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g * share);
             }),
             Statistic::MeanSquare => cells.each_place(|place, cell| {
                 let (x, gradient) = (&image[place..][..channels], &gradient[cell..][..channels]);
