@@ -20,6 +20,7 @@ mod norm;
 mod peak;
 mod positions;
 mod resize;
+pub mod row_products;
 pub mod simd;
 mod storage;
 mod swiglu;

@@ -5,16 +5,17 @@ use std::ops::Range;
 use drifting_models::ops::simd::{Kernel, exp, max};
 
 use super::batch::Columns;
-use super::numeric::{exp_of_negative, inverse, sum};
-use super::problem::Problem;
+use super::numeric::{exp_of_negative, inverse, min, square_sum, sum};
 use super::settings::{self, Coupling, DriftSettings, WeightPlacement};
 use super::sinkhorn;
 
 /// Affinities A `[Ng, targets]`, to be computed by [`dispatch_kernel`](drifting_models::ops::simd::dispatch_kernel).
 pub(super) struct Affinities<'a> {
-    /// The samples and targets.
-    pub(super) problem: &'a Problem,
-    /// Their scaled distances, masked.
+    /// Order of the targets.
+    pub(super) columns: Columns,
+    /// Guidance weight.
+    pub(super) weight: f32,
+    /// Scaled distances, masked.
     pub(super) distances: &'a [f32],
     /// Temperature tau.
     pub(super) temperature: f32,
@@ -27,41 +28,62 @@ impl Kernel for Affinities<'_> {
 
     #[inline(always)]
     fn run(self) -> Vec<f32> {
-        let Self { problem, distances, temperature, settings } = self;
-        let columns = problem.columns();
+        let Self { columns, weight, distances, temperature, settings } = self;
         let mut logits = kernel_logits(distances, temperature, settings.kernel);
         if settings.weight_placement == WeightPlacement::Logits {
-            let log_weight = problem.weight().ln();
+            let log_weight = weight.ln();
             unconditional(&mut logits, columns, |logit| *logit += log_weight);
         }
         let mut affinities = normalized(logits, columns, settings);
         // What does not exist has no affinity, not even the floor's.
         let factor = match settings.weight_placement {
-            WeightPlacement::Logits if problem.weight() > 0.0 => 1.0,
+            WeightPlacement::Logits if weight > 0.0 => 1.0,
             WeightPlacement::Logits => 0.0,
-            WeightPlacement::AfterSoftmax => problem.weight(),
+            WeightPlacement::AfterSoftmax => weight,
         };
         unconditional(&mut affinities, columns, |affinity| *affinity *= factor);
         affinities
     }
 }
 
-/// The nearest target of each sample and the nearest sample of each target, as distances.
-pub(super) struct Nearest {
-    rows: Vec<f32>,
-    columns: Vec<f32>,
+/// How much farther each target is than the nearest one of its sample, and than from its nearest sample; `[Ng, targets]`.
+#[derive(Debug, Default)]
+pub(super) struct Farther {
+    over_y: Vec<f32>,
+    over_x: Vec<f32>,
+    /// Distance of each target from its nearest sample.
+    nearest: Vec<f32>,
 }
 
-impl Nearest {
+impl Farther {
+    /// Of `distances` `[Ng, targets]`.
     #[inline(always)]
-    pub(super) fn of(distances: &[f32], targets: usize) -> Self {
-        let mut columns = vec![f32::INFINITY; targets];
-        let row = |row: &[f32]| {
-            columns.iter_mut().zip(row).for_each(|(least, distance)| *least = distance.min(*least));
-            row.iter().fold(f32::INFINITY, |least, distance| distance.min(least))
-        };
-        Self { rows: distances.chunks_exact(targets).map(row).collect(), columns }
+    pub(super) fn find(&mut self, distances: &[f32], targets: usize) {
+        self.over_y.resize(distances.len(), 0.0);
+        self.over_x.resize(distances.len(), 0.0);
+        self.nearest.clear();
+        self.nearest.resize(targets, f32::INFINITY);
+        for (row, farther) in distances.chunks_exact(targets).zip(self.over_y.chunks_exact_mut(targets)) {
+            let nearest = min(row);
+            for ((farther, &distance), least) in farther.iter_mut().zip(row).zip(&mut self.nearest) {
+                *farther = distance - nearest;
+                *least = if distance < *least { distance } else { *least };
+            }
+        }
+        for (row, farther) in distances.chunks_exact(targets).zip(self.over_x.chunks_exact_mut(targets)) {
+            for ((farther, distance), nearest) in farther.iter_mut().zip(row).zip(&self.nearest) {
+                *farther = distance - nearest;
+            }
+        }
     }
+}
+
+/// Memory of [`BothAxes`], used again.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    over_y: Vec<f32>,
+    over_x: Vec<f32>,
+    totals: Vec<f32>,
 }
 
 /// Whether [`BothAxes`] computes the affinities of these settings.
@@ -75,20 +97,20 @@ pub(super) fn is_official(settings: &DriftSettings) -> bool {
         && *sinkhorn_iterations == 0
 }
 
-/// As [`Affinities`] for the official settings, in two passes: most of the time of the objective goes here.
+/// As [`Affinities`] for the official settings, in few passes.
 pub(super) struct BothAxes<'a> {
     /// Order of the targets.
     pub(super) columns: Columns,
     /// Guidance weight.
     pub(super) weight: f32,
-    /// Scaled distances, masked.
-    pub(super) distances: &'a [f32],
-    /// Their least ones.
-    pub(super) nearest: &'a Nearest,
+    /// Scaled distances, masked, beyond the least ones.
+    pub(super) farther: &'a Farther,
     /// Temperature tau.
     pub(super) temperature: f32,
     /// Least product of the two softmaxes.
     pub(super) floor: f32,
+    /// Memory.
+    pub(super) roots: &'a mut Roots,
     /// A `[Ng, targets]`.
     pub(super) affinities: &'a mut [f32],
 }
@@ -96,29 +118,39 @@ pub(super) struct BothAxes<'a> {
 impl Kernel for BothAxes<'_> {
     type Output = ();
 
+    /// The roots of both kernels are computed, which the geometric mean of the softmaxes takes as they are. Exponentials
+    /// go over all rows at once, since what a short row leaves beside whole vectors would cost as much as these.
     #[inline(always)]
     fn run(self) {
-        let Self { columns: Columns { own, negatives, targets }, weight, floor, nearest, .. } = self;
-        let slope = -1.0 / self.temperature;
-        let (mut weights, mut totals) = (vec![0.0; targets], vec![0.0; targets]);
-        let rows = self.affinities.chunks_exact_mut(targets).zip(self.distances.chunks_exact(targets));
-        for ((row, distances), least) in rows.zip(&nearest.rows) {
-            let columns = nearest.columns.iter().zip(&mut totals);
-            let numbers = row.iter_mut().zip(&mut weights).zip(distances);
-            for (((product, weight), distance), (column_least, total)) in numbers.zip(columns) {
-                let over_y = exp_of_negative((distance - least) * slope);
-                let over_x = exp_of_negative((distance - column_least) * slope);
-                *weight = over_y;
-                *total += over_x;
-                *product = over_y * over_x;
+        let Self { columns: Columns { own, negatives, targets }, weight, farther, roots, affinities, .. } = self;
+        let (slope, floor) = (-0.5 / self.temperature, self.floor.sqrt());
+        let Roots { over_y, over_x, totals } = roots;
+        for (root, farther) in [(&mut *over_y, &farther.over_y), (&mut *over_x, &farther.over_x)] {
+            root.resize(farther.len(), 0.0);
+            for (root, farther) in root.iter_mut().zip(farther) {
+                *root = exp_of_negative(farther * slope);
             }
-            let share = inverse(sum(&weights));
-            row.iter_mut().for_each(|product| *product *= share);
         }
-        totals.iter_mut().for_each(|total| *total = inverse(*total));
-        for row in self.affinities.chunks_exact_mut(targets) {
-            row.iter_mut().zip(&totals).for_each(|(product, share)| *product = (*product * share).max(floor).sqrt());
-            row[own..negatives].iter_mut().for_each(|affinity| *affinity *= weight);
+        totals.clear();
+        totals.resize(targets, 0.0);
+        let rows = affinities.chunks_exact_mut(targets).zip(over_y.chunks_exact(targets));
+        for ((row, over_y), over_x) in rows.zip(over_x.chunks_exact(targets)) {
+            let share = inverse(square_sum(over_y)).sqrt();
+            for (((product, over_y), over_x), total) in row.iter_mut().zip(over_y).zip(over_x).zip(&mut *totals) {
+                *product = over_y * over_x * share;
+                *total += over_x * over_x;
+            }
+        }
+        for total in totals.iter_mut() {
+            *total = inverse(*total).sqrt();
+        }
+        for row in affinities.chunks_exact_mut(targets) {
+            for (product, share) in row.iter_mut().zip(&*totals) {
+                *product = (*product * share).max(floor);
+            }
+            for affinity in &mut row[own..negatives] {
+                *affinity *= weight;
+            }
         }
     }
 }
@@ -224,23 +256,24 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::{Distances, Features, KeyBatch, KeyShape};
+    use super::super::problem::Points;
+    use super::super::{Features, KeyBatch, KeyShape};
     use super::*;
 
-    /// 8 generated, 4 unconditional, 30 positive samples in 3 dimensions.
-    fn problem(weight: f32) -> Problem {
+    /// Of 8 generated, 4 unconditional, 30 positive samples in 3 dimensions.
+    fn affinities(weight: f32, settings: &DriftSettings) -> Vec<f32> {
         let values = |name, count: usize| drifting_spec::Stream::new(1, name, 0).normals(3 * count);
         let shape = KeyShape { groups: 1, locations: 1, generated: 8, positives: 30, unconditional: 4, dim: 3 };
         let (generated, positives, unconditional) = (values("g", 8), values("p", 30), values("u", 4));
         let features =
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
-        Problem::new(&KeyBatch::new("test", shape, features).unwrap(), 0, Distances::Accurate).unwrap()
-    }
-
-    fn affinities(weight: f32, settings: &DriftSettings) -> Vec<f32> {
-        let problem = problem(weight);
-        let distances = problem.scaled_distances(1.0, Some(settings.mask));
-        dispatch_kernel(Affinities { problem: &problem, distances: &distances, temperature: 0.5, settings })
+        let batch = KeyBatch::new("test", shape, features).unwrap();
+        let (mut points, mut distances) = (Points::default(), vec![0.0; 8 * 42]);
+        points.gather(&batch, 0).unwrap();
+        points.measure(&mut distances);
+        distances.iter_mut().step_by(43).take(8).for_each(|itself| *itself += settings.mask);
+        let columns = batch.columns();
+        dispatch_kernel(Affinities { columns, weight, distances: &distances, temperature: 0.5, settings })
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl<'a> KeyBatch<'a> {
 }
 
 /// The targets of a problem in their order: the generated samples if they are negatives, unconditional ones, positives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Columns {
     /// Generated samples among the negatives: all of them or none.
     pub(super) own: usize,

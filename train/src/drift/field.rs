@@ -2,7 +2,7 @@
 
 use super::DriftError;
 use super::batch::{Features, KeyBatch, KeyShape};
-use super::phases::{Drifts, distance_means};
+use super::phases::Measured;
 use super::scale::{Mean, pool};
 use super::settings::DriftSettings;
 
@@ -43,8 +43,9 @@ pub fn field(
     };
     let features = Features { generated: x, positives, unconditional, weight: &[1.0] };
     let batch = KeyBatch::with_negatives("field", shape, features, own)?;
-    let distances: Vec<_> = distance_means(&batch, settings)?.iter().map(Mean::value).collect();
-    let drifts = Drifts::new(&batch, &distances, settings)?;
+    let measured = Measured::new(&batch, settings)?;
+    let distances: Vec<_> = measured.distance_means().iter().map(Mean::value).collect();
+    let drifts = measured.drifts(&distances)?;
     let squares: Vec<_> = drifts.square_means().iter().map(|groups| pool(groups, settings.scale_scope)).collect();
-    Ok(drifts.force(&squares, settings))
+    drifts.force(&squares)
 }

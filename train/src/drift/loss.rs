@@ -2,7 +2,7 @@
 
 use super::DriftError;
 use super::batch::KeyBatch;
-use super::phases::{Drifts, distance_means};
+use super::phases::Measured;
 use super::scale::{KeyScale, pool};
 use super::settings::DriftSettings;
 
@@ -24,10 +24,11 @@ pub struct KeyOutcome {
 /// # Errors
 /// Settings that contradict each other, and features that are not finite.
 pub fn drift_key(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<(KeyOutcome, KeyScale), DriftError> {
-    let distances = distance_means(batch, settings)?;
-    let drifts = Drifts::new(batch, &pool(&distances, settings.scale_scope), settings)?;
+    let measured = Measured::new(batch, settings)?;
+    let distances = measured.distance_means();
+    let drifts = measured.drifts(&pool(distances, settings.scale_scope))?;
     let squares = drifts.square_means();
     let pooled: Vec<_> = squares.iter().map(|groups| pool(groups, settings.scale_scope)).collect();
-    let outcome = drifts.outcome(&pooled, batch.shape().groups, settings)?;
-    Ok((outcome, KeyScale::of(&distances, &squares, settings.scale_scope)))
+    let outcome = drifts.outcome(&pooled, batch.shape().groups)?;
+    Ok((outcome, KeyScale::of(distances, squares, settings.scale_scope)))
 }

@@ -10,13 +10,14 @@
 //! | `problem` | one group at one location: distances d | step 1 |
 //! | `scale` | S, s and m, the two normalisations | steps 2, 3, 5; eq. 18-25 |
 //! | `affinity`, `sinkhorn` | kernel and its normalisation: A | step 5; Algorithm 2, eq. 12 |
-//! | `force` | from A to the drift V | step 5; Algorithm 2, eq. 8-11 |
-//! | `phases` | all problems: V, the sum F over temperatures, loss and gradient; streamed or at once | steps 1-6; A.6 |
+//! | `force` | from A to the coefficients of the targets, and to the drift V | step 5; Algorithm 2, eq. 8-11 |
+//! | `spread` | mean squares of V from distances alone | step 5; eq. 25 |
+//! | `phases` | all problems: squares of V, the sum F over temperatures, loss and gradient; streamed or at once | steps 1-6; A.6 |
 //! | `loss`, `field` | all phases of one key, or of one set of samples | eq. 6, 26 |
 //! | `guidance` | weight of unconditional samples, law of alpha | eq. 15, 16; A.7 |
 //!
-//! Problems are small (Ng x (Ng + Nu + Np)) and independent but for the scales, so each is two matrix products and a
-//! few passes over one matrix that stays in the cache; no tensor over pairs of all problems exists.
+//! Problems are small (Ng x (Ng + Nu + Np)) and independent but for the scales, so each is a few matrix products and a few
+//! passes over matrices that stay in the cache. Distances are kept until the gradient is written; no tensor of drifts exists.
 
 mod affinity;
 mod batch;
@@ -31,13 +32,14 @@ mod problem;
 mod scale;
 mod settings;
 mod sinkhorn;
+mod spread;
 
 pub use batch::{Features, KeyBatch, KeyShape};
 pub use error::DriftError;
 pub use field::{Negatives, field};
 pub use guidance::{AlphaLaw, guidance_weight};
 pub use loss::{KeyOutcome, drift_key};
-pub use phases::{Drifts, distance_means};
+pub use phases::{Drifts, Measured, distance_means};
 pub use scale::{KeyScale, Mean, pool};
 pub use settings::{
     Coupling, Distances, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement,

@@ -13,13 +13,73 @@ pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
 /// As [`sum_of_squares`], for use in a [`Kernel`].
 #[inline(always)]
 pub(super) fn squares(values: &[f32]) -> f64 {
-    values.chunks(BLOCK).map(|block| f64::from(reduce(block, |value| value * value))).sum()
+    let mut total = 0.0;
+    for block in values.chunks(BLOCK) {
+        total += f64::from(square_sum(block));
+    }
+    total
 }
 
 /// Sum of the values; short rows are added up often, so the lanes are too, in a tree.
 #[inline(always)]
 pub(super) fn sum(values: &[f32]) -> f32 {
     reduce(values, |value| value)
+}
+
+/// Sum of the squares of a short row.
+#[inline(always)]
+pub(super) fn square_sum(values: &[f32]) -> f32 {
+    reduce(values, |value| value * value)
+}
+
+/// Sum of the absolute values.
+#[inline(always)]
+pub(super) fn absolute_sum(values: &[f32]) -> f32 {
+    reduce(values, f32::abs)
+}
+
+/// Inner product, added up in f64.
+#[inline(always)]
+pub(super) fn dot(x: &[f32], y: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += f64::from(x) * f64::from(y);
+        }
+    }
+    let mut total = 0.0;
+    for lane in lanes {
+        total += lane;
+    }
+    total
+}
+
+/// Least value; infinity when there is none.
+#[inline(always)]
+pub(super) fn min(values: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; LANES];
+    for chunk in values.chunks(LANES) {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value < *lane { value } else { *lane };
+        }
+    }
+    let mut least = f32::INFINITY;
+    for lane in lanes {
+        least = if lane < least { lane } else { least };
+    }
+    least
+}
+
+/// Sum of (x - y)^2.
+#[inline(always)]
+pub(super) fn squared_difference(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += (x - y) * (x - y);
+        }
+    }
+    tree(lanes)
 }
 
 #[inline(always)]
@@ -31,6 +91,11 @@ fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += f(value));
     }
     lanes.iter_mut().zip(rest).for_each(|(lane, &value)| *lane += f(value));
+    tree(lanes)
+}
+
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = lanes.split_at_mut(width);

@@ -3,9 +3,12 @@
 //! Two normalisations average over all class groups of a step: S over distances, m over drifts. With all groups at hand the
 //! phases follow each other; streamed, each phase goes over all groups before the next begins:
 //!
-//! 1. [`distance_means`] of every group, pooled to S;
-//! 2. [`Drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
-//! 3. [`Drifts`] again: [`Drifts::outcome`] with S and m, the loss and the gradient.
+//! 1. [`Measured`]: the distances of every group, whose means are pooled to S;
+//! 2. [`Measured::drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
+//! 3. [`Drifts::outcome`] with m: the loss and the gradient.
+//!
+//! Only distances are kept from phase to phase. The drifts of a problem are computed in memory that belongs to a thread, once
+//! for their squares and once, all temperatures in one, for their sum.
 
 use drifting_models::ops::simd::{Kernel, dispatch_kernel};
 use drifting_models::profile;
@@ -13,78 +16,143 @@ use rayon::prelude::*;
 
 use super::DriftError;
 use super::batch::{KeyBatch, KeyShape};
-use super::force;
+use super::force::{self, Coefficients};
 use super::loss::KeyOutcome;
 use super::numeric::{squares, sum_of_squares};
-use super::problem::Problem;
+use super::problem::{Points, weighted_distance_sum};
 use super::scale::{Mean, Units, drift_factor};
 use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregation};
+use super::spread::{self, Spread};
 
-/// Mean of d W over mean of W of each class group (method step 2).
-///
-/// # Errors
-/// Features that are not finite.
-pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
-    let _span = profile::span("distances");
-    let sums = each_problem(batch, settings.distances, Problem::weighted_distance_sum)?;
-    Ok(group_means(batch, &sums))
-}
+/// Numbers of an image that one task takes at least, where it has so many: vectors that lie side by side are read together.
+const STRETCH: usize = 1024;
 
-/// The drifts V of all problems of a batch (method steps 3-5).
-#[derive(Debug)]
-pub struct Drifts {
-    key: String,
-    shape: KeyShape,
-    units: Vec<Units>,
-    distances: Vec<Mean>,
-    /// V `[problems, temperatures, Ng, D]`.
+/// Memory of a thread, used for one problem after the other.
+#[derive(Default)]
+struct Scratch {
+    points: Points,
+    coefficients: Coefficients,
+    spread: Spread,
+    /// V `[temperatures, Ng, D]`, or F `[Ng, D]`.
     drifts: Vec<f32>,
-    temperatures: usize,
 }
 
-impl Drifts {
-    /// The drifts of `batch` with S = `mean_distances`, one number for each class group.
+/// The distances of all problems of a batch (method step 1).
+#[derive(Debug)]
+pub struct Measured<'a> {
+    batch: KeyBatch<'a>,
+    settings: &'a DriftSettings,
+    /// Of each problem d `[Ng, targets]`, and if drifts are squared by them, the squared distances of all pairs of targets
+    /// that are no samples.
+    distances: Vec<f32>,
+    sizes: Sizes,
+    means: Vec<Mean>,
+}
+
+/// Numbers that are kept of one problem, and problems that one task takes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    distances: usize,
+    squares: usize,
+    stretch: usize,
+}
+
+impl Sizes {
+    fn problem(&self) -> usize {
+        self.distances + self.squares
+    }
+
+    /// Numbers that are kept of the problems of a task.
+    fn task(&self) -> usize {
+        self.stretch * self.problem()
+    }
+}
+
+impl<'a> Measured<'a> {
+    /// Measures the distances of `batch`.
     ///
     /// # Errors
-    /// Settings that contradict each other, features that are not finite, another number of groups.
-    pub fn new(batch: &KeyBatch<'_>, mean_distances: &[f64], settings: &DriftSettings) -> Result<Self, DriftError> {
-        let _span = profile::span("drift field");
-        settings.validate()?;
-        let shape = batch.shape();
-        check_groups(batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
-        let units: Vec<_> = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, settings)).collect();
-        let temperatures = settings.temperatures.len();
-        let len = temperatures * shape.generated * shape.dim;
-        let mut drifts = vec![0.0; shape.problems() * len];
-        let problems = drifts.par_chunks_exact_mut(len).enumerate().map(|(index, drifts)| {
-            let problem = Problem::new(batch, index, settings.distances)?;
-            force::drifts(&problem, units[index / shape.locations], settings, drifts);
-            Ok(problem.weighted_distance_sum())
-        });
-        let sums: Vec<f64> = in_order(problems.collect())?;
-        let (key, distances) = (batch.key().to_owned(), group_means(batch, &sums));
-        Ok(Self { key, shape, units, distances, drifts, temperatures })
+    /// Settings that contradict each other, features that are not finite.
+    pub fn new(batch: &KeyBatch<'a>, settings: &'a DriftSettings) -> Result<Self, DriftError> {
+        let (shape, columns) = (batch.shape(), batch.columns());
+        let pays =
+            settings.distances == Distances::Accurate && spread::pays(shape, columns, settings.temperatures.len());
+        Self::with_squares(batch, settings, if pays { (columns.targets - columns.own).pow(2) } else { 0 })
     }
 
-    /// As [`distance_means`].
+    fn with_squares(batch: &KeyBatch<'a>, settings: &'a DriftSettings, squares: usize) -> Result<Self, DriftError> {
+        let _span = profile::span("distances");
+        settings.validate()?;
+        let (shape, columns) = (batch.shape(), batch.columns());
+        let sizes = Sizes { distances: shape.generated * columns.targets, squares, stretch: stretch(shape) };
+        let mut kept = vec![0.0; shape.problems() * sizes.problem()];
+        let weights = batch.features().weight;
+        let tasks = kept.par_chunks_exact_mut(sizes.task()).enumerate();
+        let sums = tasks.map_init(Points::default, |points, (task, kept)| {
+            let problems = kept.chunks_exact_mut(sizes.problem()).enumerate();
+            let measure = |(number, kept): (usize, &mut [f32])| {
+                let index = task * sizes.stretch + number;
+                let (distances, squares) = kept.split_at_mut(sizes.distances);
+                points.gather(batch, index)?;
+                match settings.distances {
+                    Distances::Accurate => points.measure(distances),
+                    Distances::Expanded => points.measure_expanded(batch, index, distances),
+                }
+                if !squares.is_empty() {
+                    points.measure_others(squares);
+                }
+                Ok(weighted_distance_sum(distances, columns, weights[index / shape.locations]))
+            };
+            problems.map(measure).collect::<Result<Vec<_>, _>>()
+        });
+        let sums: Vec<f64> = in_order(sums.collect())?.concat();
+        let means = group_means(batch, &sums);
+        Ok(Self { batch: *batch, settings, distances: kept, sizes, means })
+    }
+
+    /// Mean of d W over mean of W of each class group (method step 2).
     #[must_use]
     pub fn distance_means(&self) -> &[Mean] {
-        &self.distances
+        &self.means
     }
 
+    /// The drifts with S = `mean_distances`, one number for each class group.
+    ///
+    /// # Errors
+    /// Another number of groups.
+    pub fn drifts(&self, mean_distances: &[f64]) -> Result<Drifts<'_>, DriftError> {
+        let _span = profile::span("drift field");
+        let shape = self.batch.shape();
+        check_groups(self.batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
+        let units = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, self.settings)).collect();
+        let mut drifts = Drifts { measured: self, units, squares: Vec::new() };
+        drifts.squares = drifts.measure()?;
+        Ok(drifts)
+    }
+}
+
+/// Mean of d W over mean of W of each class group, as [`Measured::distance_means`] gives it, where nothing else is wanted.
+///
+/// # Errors
+/// As [`Measured::new`].
+pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
+    Ok(Measured::with_squares(batch, settings, 0)?.means)
+}
+
+/// The drifts V of all problems of a batch, of which only the sums of squares are kept (method steps 3-5).
+#[derive(Debug)]
+pub struct Drifts<'a> {
+    measured: &'a Measured<'a>,
+    units: Vec<Units>,
+    /// Mean of V^2 of each temperature, of each class group.
+    squares: Vec<Vec<Mean>>,
+}
+
+impl Drifts<'_> {
     /// Mean of V^2 of each temperature, of each class group (method step 5).
     #[must_use]
-    pub fn square_means(&self) -> Vec<Vec<Mean>> {
-        let KeyShape { locations, generated, dim, .. } = self.shape;
-        let vectors = generated * dim;
-        let count = (locations * vectors) as f64;
-        let of = |temperature: usize| -> Vec<Mean> {
-            let square = |drifts: &[f32]| sum_of_squares(&drifts[temperature * vectors..][..vectors]);
-            let problems = self.drifts.par_chunks_exact(self.temperatures * vectors);
-            let sums: Vec<f64> = problems.map(square).collect();
-            sums.chunks_exact(locations).map(|group| Mean { sum: group.iter().sum(), count }).collect()
-        };
-        (0..self.temperatures).map(of).collect()
+    pub fn square_means(&self) -> &[Vec<Mean>] {
+        &self.squares
     }
 
     /// Loss and gradient with m = `mean_squares`, of each temperature and each class group, in a step of `groups` class
@@ -92,18 +160,10 @@ impl Drifts {
     ///
     /// # Errors
     /// Another number of groups.
-    pub fn outcome(
-        &self,
-        mean_squares: &[Vec<f64>],
-        groups: usize,
-        settings: &DriftSettings,
-    ) -> Result<KeyOutcome, DriftError> {
+    pub fn outcome(&self, mean_squares: &[Vec<f64>], groups: usize) -> Result<KeyOutcome, DriftError> {
         let _span = profile::span("drift loss");
-        let KeyShape { locations, generated, dim, .. } = self.shape;
-        for squares in mean_squares {
-            check_groups(&self.key, "mean squares", squares.len(), self.shape.groups)?;
-        }
-        let factors = self.factors(mean_squares, settings);
+        let settings = self.measured.settings;
+        let KeyShape { locations, generated, dim, .. } = self.measured.batch.shape();
         let slots = match settings.reduction {
             Reduction::Mean => 1.0,
             Reduction::Sum => locations as f64,
@@ -111,92 +171,157 @@ impl Drifts {
         let count = (groups * generated * locations * dim) as f64;
         let slopes: Vec<_> =
             self.units.iter().map(|units| (-2.0 * slots / (f64::from(units.feature) * count)) as f32).collect();
-        let (gradient, squared_sum) = self.add_up(&factors, &slopes);
+        let (gradient, squared_sum) = self.add_up(mean_squares, &slopes)?;
         let square = match settings.temperature_aggregation {
             TemperatureAggregation::SumDrifts => squared_sum,
             TemperatureAggregation::SumLosses => {
-                let means = self.square_means();
-                let squares = means.iter().flatten().zip(factors.iter().flatten());
-                squares.map(|(mean, factor)| mean.sum * factor * factor).sum()
+                let means = self.squares.iter().flatten().zip(mean_squares.iter().flatten());
+                means.map(|(mean, &square)| mean.sum * drift_factor(square, settings).powi(2)).sum()
             }
         };
         Ok(KeyOutcome { gradient, loss: slots * square / count })
     }
 
     /// F `[groups * Ng, T, D]` with m = `mean_squares`.
-    pub(super) fn force(&self, mean_squares: &[Vec<f64>], settings: &DriftSettings) -> Vec<f32> {
-        self.add_up(&self.factors(mean_squares, settings), &vec![1.0; self.shape.groups]).0
+    pub(super) fn force(&self, mean_squares: &[Vec<f64>]) -> Result<Vec<f32>, DriftError> {
+        Ok(self.add_up(mean_squares, &vec![1.0; self.units.len()])?.0)
     }
 
-    fn factors(&self, mean_squares: &[Vec<f64>], settings: &DriftSettings) -> Vec<Vec<f64>> {
-        let factor = |&square: &f64| drift_factor(square, settings);
-        mean_squares.iter().map(|squares| squares.iter().map(factor).collect()).collect()
+    /// Sums of V^2 of each temperature and class group as means.
+    fn measure(&self) -> Result<Vec<Vec<Mean>>, DriftError> {
+        let Measured { batch, settings, distances, sizes, .. } = self.measured;
+        let KeyShape { locations, generated, dim, .. } = batch.shape();
+        let temperatures = settings.temperatures.len();
+        let tasks = distances.par_chunks_exact(sizes.task()).enumerate();
+        let sums = tasks.map_init(Scratch::default, |scratch, (task, kept)| {
+            let mut sums = vec![0.0; sizes.stretch * temperatures];
+            let problems = kept.chunks_exact(sizes.problem()).zip(sums.chunks_exact_mut(temperatures));
+            for (number, (kept, sums)) in problems.enumerate() {
+                self.squares_of(task * sizes.stretch + number, kept, scratch, sums)?;
+            }
+            Ok(sums)
+        });
+        let sums: Vec<f64> = in_order(sums.collect())?.concat();
+        let count = (locations * generated * dim) as f64;
+        let of = |group: &[f64], temperature| group.iter().skip(temperature).step_by(temperatures).sum();
+        let groups = || sums.chunks_exact(locations * temperatures);
+        let means = |temperature| groups().map(move |group| Mean { sum: of(group, temperature), count }).collect();
+        Ok((0..temperatures).map(means).collect())
     }
 
-    /// F = sum of V times `factors[temperature][group]`, image by image, times `slopes[group]`, and the sum of F^2.
-    fn add_up(&self, factors: &[Vec<f64>], slopes: &[f32]) -> (Vec<f32>, f64) {
-        let KeyShape { groups, locations, generated, dim, .. } = self.shape;
+    /// Sum of V^2 of each temperature of one problem.
+    fn squares_of(
+        &self,
+        index: usize,
+        kept: &[f32],
+        scratch: &mut Scratch,
+        sums: &mut [f64],
+    ) -> Result<(), DriftError> {
+        let Measured { batch, sizes, .. } = self.measured;
+        let KeyShape { locations, generated, dim, .. } = batch.shape();
+        let Scratch { points, coefficients, spread, drifts } = scratch;
+        let (units, (distances, others)) = (self.units[index / locations], kept.split_at(sizes.distances));
+        self.find(index, distances, coefficients);
+        let known =
+            !others.is_empty() && spread.sums(coefficients.values(), (distances, others), batch.columns(), sums);
+        if !known {
+            points.gather(batch, index)?;
+            drifts.resize(sums.len() * generated * dim, 0.0);
+            force::drifts(coefficients.values(), points, dim, drifts);
+            let drifts = drifts.chunks_exact(generated * dim);
+            sums.iter_mut().zip(drifts).for_each(|(sum, drifts)| *sum = sum_of_squares(drifts));
+        }
+        let unit = f64::from(units.feature);
+        sums.iter_mut().for_each(|sum| *sum /= unit * unit);
+        Ok(())
+    }
+
+    /// The coefficients of problem `index` with its `distances`.
+    fn find(&self, index: usize, distances: &[f32], coefficients: &mut Coefficients) {
+        let Measured { batch, settings, .. } = self.measured;
+        let group = index / batch.shape().locations;
+        let (unit, weight) = (self.units[group].distance, batch.features().weight[group]);
+        coefficients.find(distances, (unit, weight), batch.columns(), settings);
+    }
+
+    /// F = sum of V over the roots of m = `mean_squares`, image by image, times `slopes[group]`, and the sum of F^2.
+    fn add_up(&self, mean_squares: &[Vec<f64>], slopes: &[f32]) -> Result<(Vec<f32>, f64), DriftError> {
+        let Measured { batch, settings, distances, sizes, .. } = self.measured;
+        let KeyShape { groups, locations, generated, dim, .. } = batch.shape();
+        for squares in mean_squares {
+            check_groups(batch.key(), "mean squares", squares.len(), groups)?;
+        }
         let mut force = vec![0.0; groups * generated * locations * dim];
-        let images = force.par_chunks_exact_mut(locations * dim).enumerate();
-        let squares: Vec<_> = images
-            .map(|(image, force)| {
-                let group = image / generated;
-                let factors: Vec<f32> = factors.iter().map(|groups| groups[group] as f32).collect();
-                let slope = slopes[group];
-                dispatch_kernel(AddUp {
-                    drifts: self,
-                    group,
-                    sample: image % generated,
-                    factors: &factors,
-                    slope,
-                    force,
-                })
-            })
-            .collect();
-        (force, squares.iter().sum())
+        let tasks = tasks(&mut force, batch.shape(), sizes.stretch);
+        let tasks = tasks.into_par_iter().zip(distances.par_chunks_exact(sizes.task())).enumerate();
+        let squares = tasks.map_init(Scratch::default, |scratch, (task, (mut images, kept))| {
+            let Scratch { points, coefficients, drifts, .. } = scratch;
+            let group = task * sizes.stretch / locations;
+            let unit = f64::from(self.units[group].feature);
+            let factor = |groups: &Vec<f64>| (drift_factor(groups[group], settings) / unit) as f32;
+            let factors: Vec<f32> = mean_squares.iter().map(factor).collect();
+            drifts.resize(generated * dim, 0.0);
+            let mut square = 0.0;
+            for (number, kept) in kept.chunks_exact(sizes.problem()).enumerate() {
+                let index = task * sizes.stretch + number;
+                self.find(index, &kept[..sizes.distances], coefficients);
+                points.gather(batch, index)?;
+                force::drifts(coefficients.sum_up(&factors), points, dim, drifts);
+                square += dispatch_kernel(Place { drifts, slope: slopes[group], number, images: &mut images, dim });
+            }
+            Ok(square)
+        });
+        let squares: Vec<f64> = in_order(squares.collect())?;
+        Ok((force, squares.iter().sum()))
     }
 }
 
-/// F of one image times `slope`; gives the sum of the squares of F.
-struct AddUp<'a> {
-    drifts: &'a Drifts,
-    group: usize,
-    sample: usize,
-    /// Of each temperature.
-    factors: &'a [f32],
-    slope: f32,
-    /// `[T, D]`.
-    force: &'a mut [f32],
+/// `force` `[groups * Ng, T, D]` cut into what tasks of `stretch` locations of one group write: for each task the numbers of
+/// each image `[stretch, D]`.
+fn tasks(force: &mut [f32], shape: KeyShape, stretch: usize) -> Vec<Vec<&mut [f32]>> {
+    let KeyShape { groups, locations, generated, dim, .. } = shape;
+    let per_group = locations / stretch;
+    let mut tasks: Vec<_> = (0..groups * per_group).map(|_| Vec::with_capacity(generated)).collect();
+    for (image, numbers) in force.chunks_exact_mut(locations * dim).enumerate() {
+        let tasks = tasks[image / generated * per_group..].iter_mut();
+        tasks.zip(numbers.chunks_exact_mut(stretch * dim)).for_each(|(task, numbers)| task.push(numbers));
+    }
+    tasks
 }
 
-impl Kernel for AddUp<'_> {
+/// Locations of one group that one task takes: they divide all of them.
+fn stretch(KeyShape { locations, dim, .. }: KeyShape) -> usize {
+    let most = (STRETCH / dim).clamp(1, locations);
+    (1..=most).rev().find(|&stretch| locations.is_multiple_of(stretch)).unwrap_or(1)
+}
+
+/// Writes F of one location times `slope` to the images; gives the sum of the squares of F.
+struct Place<'a, 'b> {
+    /// F `[Ng, D]`.
+    drifts: &'a [f32],
+    slope: f32,
+    /// Position of the location in what follows.
+    number: usize,
+    /// Of each image `[.., D]`.
+    images: &'a mut [&'b mut [f32]],
+    dim: usize,
+}
+
+impl Kernel for Place<'_, '_> {
     type Output = f64;
 
     #[inline(always)]
     fn run(self) -> f64 {
-        let KeyShape { locations, generated, dim, .. } = self.drifts.shape;
-        let len = self.drifts.temperatures * generated * dim;
-        let problems = self.drifts.drifts[self.group * locations * len..].chunks_exact(len);
-        for (vector, drifts) in self.force.chunks_exact_mut(dim).zip(problems) {
-            for (temperature, factor) in self.factors.iter().enumerate() {
-                let drift = &drifts[(temperature * generated + self.sample) * dim..][..dim];
-                vector.iter_mut().zip(drift).for_each(|(force, drift)| *force += factor * drift);
+        let Self { drifts, slope, number, images, dim } = self;
+        let mut square = 0.0;
+        for (image, drift) in images.iter_mut().zip(drifts.chunks_exact(dim)) {
+            for (place, drift) in image[number * dim..][..dim].iter_mut().zip(drift) {
+                *place = drift * slope;
             }
+            square += squares(drift);
         }
-        let square = squares(self.force);
-        self.force.iter_mut().for_each(|force| *force *= self.slope);
         square
     }
-}
-
-/// `compute` for every problem, in their order; the error is that of the first problem that has one.
-fn each_problem<T: Send>(
-    batch: &KeyBatch<'_>,
-    how: Distances,
-    compute: impl Fn(&Problem) -> T + Sync,
-) -> Result<Vec<T>, DriftError> {
-    let problems = (0..batch.shape().problems()).into_par_iter();
-    in_order(problems.map(|index| Ok(compute(&Problem::new(batch, index, how)?))).collect())
 }
 
 /// All results, or the first error in their order.

@@ -14,7 +14,7 @@ use drifting_spec::Inputs;
 use super::error::StepError;
 use super::groups::{Chunk, ChunkViews, GroupSizes, RealImages};
 use super::report::{KeyMetrics, Timings, timed};
-use crate::drift::{DriftSettings, Drifts, KeyOutcome, KeyScale, Mean, ScaleScope, distance_means, pool};
+use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, distance_means, pool};
 use crate::features::{FeatureKey, FeatureSpace, Gradients};
 
 /// Everything that the objective of a step depends on.
@@ -59,10 +59,10 @@ struct KeyMeans {
 }
 
 impl KeyMeans {
-    fn extend(&mut self, distances: &[Mean], squares: Vec<Vec<Mean>>) {
+    fn extend(&mut self, distances: &[Mean], squares: &[Vec<Mean>]) {
         self.distances.extend_from_slice(distances);
         self.squares.resize_with(squares.len(), Vec::new);
-        self.squares.iter_mut().zip(squares).for_each(|(all, mut more)| all.append(&mut more));
+        self.squares.iter_mut().zip(squares).for_each(|(all, more)| all.extend_from_slice(more));
     }
 }
 
@@ -139,8 +139,8 @@ impl StepObjective<'_> {
                 for (key, means) in keys.iter().zip(&mut means) {
                     let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
                     let features = views.features(self, key);
-                    let drifts = Drifts::new(&features.batch()?, distances, self.settings)?;
-                    means.extend(&[], drifts.square_means());
+                    let measured = Measured::new(&features.batch()?, self.settings)?;
+                    means.extend(&[], measured.drifts(distances)?.square_means());
                 }
                 Ok::<_, StepError>(())
             })?;
@@ -160,13 +160,13 @@ impl StepObjective<'_> {
         let past = self.past.get(key.name()).filter(|_| scope == ScaleScope::Ema);
         let range = views.groups();
         let features = views.features(self, key);
-        let batch = features.batch()?;
+        let measured = Measured::new(&features.batch()?, self.settings)?;
         let distances = match (past, known) {
             (Some(past), _) => vec![past.distance; range.len()],
             (None, Some(known)) => pool(&known.distances, scope)[range.clone()].to_vec(),
-            (None, None) => pool(&distance_means(&batch, self.settings)?, scope),
+            (None, None) => pool(measured.distance_means(), scope),
         };
-        let drifts = Drifts::new(&batch, &distances, self.settings)?;
+        let drifts = measured.drifts(&distances)?;
         let squares = drifts.square_means();
         let mean_squares: Vec<Vec<f64>> = match (past, known) {
             (Some(past), _) => past.squares.iter().map(|&square| vec![square; range.len()]).collect(),
@@ -175,8 +175,8 @@ impl StepObjective<'_> {
             }
             (None, None) => squares.iter().map(|squares| pool(squares, scope)).collect(),
         };
-        seen.extend(drifts.distance_means(), squares);
-        Ok(drifts.outcome(&mean_squares, self.weights.len(), self.settings)?)
+        seen.extend(measured.distance_means(), squares);
+        Ok(drifts.outcome(&mean_squares, self.weights.len())?)
     }
 
     /// The images of a stretch of groups, with their graph.

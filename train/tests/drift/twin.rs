@@ -94,3 +94,23 @@ fn every_shape_agrees_with_its_twin() {
         assert_same(&Case::random(seed, random_shape(seed)), &DriftSettings::default());
     }
 }
+
+/// Of long vectors the drifts are squared by distances, unless points lie in one place.
+#[test]
+fn long_vectors_agree_with_their_twin() {
+    let shape = KeyShape { groups: 2, locations: 2, generated: 6, positives: 9, unconditional: 3, dim: 70 };
+    let settings = DriftSettings::default();
+    for seed in 0..10 {
+        let case = Case::random(seed, shape);
+        assert_same(&case, &settings);
+        assert_same(&case, &DriftSettings { attraction: 1.5, scale_scope: ScaleScope::Group, ..settings.clone() });
+        let far = case.positives.iter().map(|value| value + 30.0).collect();
+        assert_same(&Case { positives: far, ..case.clone() }, &settings);
+        let mut twice = case.clone();
+        let image = shape.locations * shape.dim;
+        twice.positives.copy_within(..image, image);
+        assert_same(&twice, &settings);
+        twice.generated.copy_within(..image, image);
+        assert_same(&twice, &settings);
+    }
+}
