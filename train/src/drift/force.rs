@@ -65,6 +65,13 @@ impl Coefficients {
         }
     }
 
+    /// Takes those that were found before, `[temperatures, Ng, targets]`.
+    pub(super) fn load(&mut self, values: &[f32], temperatures: usize) {
+        self.values.clear();
+        self.values.extend_from_slice(values);
+        self.scaled.resize(values.len() / temperatures, 0.0);
+    }
+
     /// `[temperatures, Ng, targets]`.
     pub(super) fn values(&self) -> &[f32] {
         &self.values

@@ -26,6 +26,8 @@ use super::spread::{self, Spread};
 
 /// Numbers of an image that one task takes at least, where it has so many: vectors that lie side by side are read together.
 const STRETCH: usize = 1024;
+/// Coefficients that are kept from one phase to the next at most, in bytes; beyond it they are computed again.
+const KEPT: usize = 64 << 20;
 
 /// Memory of a thread, used for one problem after the other.
 #[derive(Default)]
@@ -125,8 +127,8 @@ impl<'a> Measured<'a> {
         let shape = self.batch.shape();
         check_groups(self.batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
         let units = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, self.settings)).collect();
-        let mut drifts = Drifts { measured: self, units, squares: Vec::new() };
-        drifts.squares = drifts.measure()?;
+        let mut drifts = Drifts { measured: self, units, squares: Vec::new(), coefficients: Vec::new() };
+        (drifts.squares, drifts.coefficients) = drifts.measure()?;
         Ok(drifts)
     }
 }
@@ -146,6 +148,8 @@ pub struct Drifts<'a> {
     units: Vec<Units>,
     /// Mean of V^2 of each temperature, of each class group.
     squares: Vec<Vec<Mean>>,
+    /// Coefficients `[problems, temperatures, Ng, targets]`, if they are small enough to be kept.
+    coefficients: Vec<f32>,
 }
 
 impl Drifts<'_> {
@@ -187,17 +191,26 @@ impl Drifts<'_> {
         Ok(self.add_up(mean_squares, &vec![1.0; self.units.len()])?.0)
     }
 
-    /// Sums of V^2 of each temperature and class group as means.
-    fn measure(&self) -> Result<Vec<Vec<Mean>>, DriftError> {
+    /// Sums of V^2 of each temperature and class group as means, and the coefficients to keep.
+    fn measure(&self) -> Result<(Vec<Vec<Mean>>, Vec<f32>), DriftError> {
         let Measured { batch, settings, distances, sizes, .. } = self.measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
         let temperatures = settings.temperatures.len();
-        let tasks = distances.par_chunks_exact(sizes.task()).enumerate();
-        let sums = tasks.map_init(Scratch::default, |scratch, (task, kept)| {
+        let each = temperatures * sizes.distances;
+        let keeps = 4 * batch.shape().problems() * each <= KEPT;
+        let mut coefficients = vec![0.0; if keeps { batch.shape().problems() * each } else { 0 }];
+        let mut keep: Vec<_> = coefficients.chunks_exact_mut(each * sizes.stretch).collect();
+        keep.resize_with(batch.shape().problems() / sizes.stretch, Default::default);
+        let tasks = distances.par_chunks_exact(sizes.task()).zip(keep).enumerate();
+        let sums = tasks.map_init(Scratch::default, |scratch, (task, (kept, keep))| {
+            let mut keep = keep.chunks_exact_mut(each);
             let mut sums = vec![0.0; sizes.stretch * temperatures];
             let problems = kept.chunks_exact(sizes.problem()).zip(sums.chunks_exact_mut(temperatures));
             for (number, (kept, sums)) in problems.enumerate() {
                 self.squares_of(task * sizes.stretch + number, kept, scratch, sums)?;
+                if let Some(keep) = keep.next() {
+                    keep.copy_from_slice(scratch.coefficients.values());
+                }
             }
             Ok(sums)
         });
@@ -206,7 +219,7 @@ impl Drifts<'_> {
         let of = |group: &[f64], temperature| group.iter().skip(temperature).step_by(temperatures).sum();
         let groups = || sums.chunks_exact(locations * temperatures);
         let means = |temperature| groups().map(move |group| Mean { sum: of(group, temperature), count }).collect();
-        Ok((0..temperatures).map(means).collect())
+        Ok(((0..temperatures).map(means).collect(), coefficients))
     }
 
     /// Sum of V^2 of each temperature of one problem.
@@ -251,6 +264,7 @@ impl Drifts<'_> {
         for squares in mean_squares {
             check_groups(batch.key(), "mean squares", squares.len(), groups)?;
         }
+        let temperatures = settings.temperatures.len();
         let mut force = vec![0.0; groups * generated * locations * dim];
         let tasks = tasks(&mut force, batch.shape(), sizes.stretch);
         let tasks = tasks.into_par_iter().zip(distances.par_chunks_exact(sizes.task())).enumerate();
@@ -264,7 +278,10 @@ impl Drifts<'_> {
             let mut square = 0.0;
             for (number, kept) in kept.chunks_exact(sizes.problem()).enumerate() {
                 let index = task * sizes.stretch + number;
-                self.find(index, &kept[..sizes.distances], coefficients);
+                match self.coefficients.chunks_exact(temperatures * sizes.distances).nth(index) {
+                    Some(found) => coefficients.load(found, temperatures),
+                    None => self.find(index, &kept[..sizes.distances], coefficients),
+                }
                 points.gather(batch, index)?;
                 force::drifts(coefficients.sum_up(&factors), points, dim, drifts);
                 square += dispatch_kernel(Place { drifts, slope: slopes[group], number, images: &mut images, dim });

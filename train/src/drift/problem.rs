@@ -1,5 +1,6 @@
 //! One class group at one location: its vectors and the distances between them (method step 1).
 
+use drifting_models::ops::matmul::{Matrix, Threads, matmul};
 use drifting_models::ops::row_products::{Products, row_products, symmetric_row_products};
 use drifting_models::ops::simd::{Kernel, dispatch, dispatch_kernel};
 
@@ -7,6 +8,8 @@ use super::DriftError;
 use super::batch::{Columns, KeyBatch};
 use super::numeric::{squared_difference, squares, sum, sum_of_squares};
 
+/// Length of vectors from which their products are faster row by row than as a product of matrices.
+const LONG: usize = 256;
 /// Least squared distance, so that a sample's distance to itself is 1e-4.
 pub(super) const MIN_SQUARED_DISTANCE: f32 = 1e-8;
 /// Largest squared norm of a vector about the centre; the square of a drift in f32 overflows not far above.
@@ -81,11 +84,17 @@ impl Points {
     /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) into `distances` `[Ng, targets]`.
     pub(super) fn measure(&self, distances: &mut [f32]) {
         let Columns { own, targets, .. } = self.columns;
-        if own > 0 {
-            symmetric_row_products(Products { values: distances, stride: targets }, self.samples(), self.dim);
+        if self.dim < LONG {
+            let (x, y) = (self.samples(), self.targets());
+            let (x, y) = (Matrix::new(x, self.generated, self.dim), Matrix::new(y, targets, self.dim));
+            matmul(distances, x, y.t(), 1.0, Threads::One);
+        } else {
+            if own > 0 {
+                symmetric_row_products(Products { values: distances, stride: targets }, self.samples(), self.dim);
+            }
+            let products = Products { values: &mut distances[own..], stride: targets };
+            row_products(products, self.samples(), self.others(), self.dim);
         }
-        let products = Products { values: &mut distances[own..], stride: targets };
-        row_products(products, self.samples(), self.others(), self.dim);
         let norms = [&self.norms[..], &self.norms[self.norms.len() - targets..]];
         let sets = [self.samples(), self.targets()];
         dispatch_kernel(Complete { products: distances, norms, sets, dim: self.dim, same: own > 0 });
