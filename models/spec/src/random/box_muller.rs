@@ -4,8 +4,12 @@
 //! without branches, so that the compiler may vectorise them and the bits are libm's. Arguments for which libm takes
 //! another road (about one in a hundred thousand) are left to libm.
 
-// The constants are spelled as libm spells them.
-#![allow(clippy::excessive_precision, clippy::unreadable_literal, clippy::approx_constant)]
+#![allow(
+    clippy::excessive_precision,
+    clippy::unreadable_literal,
+    clippy::approx_constant,
+    reason = "the constants are spelled as libm spells them"
+)]
 
 use std::f64::consts::TAU;
 

@@ -92,19 +92,19 @@ fn forward_tile(
 ) {
     let rows = first..first + y.len() / g.out_row();
     match &weights.prepared {
-        Prepared::Transformed(transformed) => return winograd::forward(g, (x, transformed, bias), rows, y, buffer),
-        Prepared::Packed(packed) => return direct::forward(g, (x, packed, bias), rows, y, buffer),
-        Prepared::Plain => {}
-    }
-    let pixels = y.len() / g.outputs;
-    let patches = Matrix::new(patches(g, x, (first, pixels), buffer), pixels, g.patch());
-    let weight = Matrix::new(&weights.plain, g.patch(), g.outputs);
-    match bias {
-        None => matmul(y, patches, weight, 1.0, Threads::One),
-        Some(bias) => {
+        Prepared::Transformed(transformed) => winograd::forward(g, (x, transformed), rows, y, buffer),
+        Prepared::Packed(packed) => direct::forward(g, (x, packed), rows, y, buffer),
+        Prepared::Plain => {
+            let pixels = y.len() / g.outputs;
+            let patches = Matrix::new(patches(g, x, (first, pixels), buffer), pixels, g.patch());
+            let weight = Matrix::new(&weights.plain, g.patch(), g.outputs);
+            let Some(bias) = bias else { return matmul(y, patches, weight, 1.0, Threads::One) };
             y.chunks_exact_mut(g.outputs).for_each(|y| y.copy_from_slice(bias));
-            add_matmul(y, patches, weight);
+            return add_matmul(y, patches, weight);
         }
+    }
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(g.outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
     }
 }
 

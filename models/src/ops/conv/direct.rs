@@ -81,7 +81,7 @@ impl<'a> Padded<'a> {
 /// Writes the output rows `rows`, counted through all images, to `y`.
 pub(super) fn forward(
     g: &Geometry,
-    (x, packed, bias): (&[f32], &Packed, Option<&[f32]>),
+    (x, packed): (&[f32], &Packed),
     rows: Range<usize>,
     y: &mut [f32],
     buffer: &mut Vec<f32>,
@@ -89,9 +89,6 @@ pub(super) fn forward(
     let _span = profile::span("direct convolution").flops(2 * rows.len() * g.out_row() * g.patch());
     let images = Padded::new(g, x, rows, buffer);
     pulp::Arch::new().dispatch(Tile { g, images: &images, packed, y });
-    if let Some(bias) = bias {
-        y.chunks_exact_mut(g.outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
-    }
 }
 
 struct Tile<'a> {

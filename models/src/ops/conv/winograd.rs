@@ -110,7 +110,7 @@ struct Square {
 /// Writes the output rows `rows`, counted through all images, to `y`.
 pub(super) fn forward(
     g: &Geometry,
-    (x, transformed, bias): (&[f32], &Transformed, Option<&[f32]>),
+    (x, transformed): (&[f32], &Transformed),
     rows: Range<usize>,
     y: &mut [f32],
     buffer: &mut Vec<f32>,
@@ -138,9 +138,6 @@ pub(super) fn forward(
         products,
         y,
     });
-    if let Some(bias) = bias {
-        y.chunks_exact_mut(g.outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
-    }
 }
 
 /// Rows of images with their padding.
