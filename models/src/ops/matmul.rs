@@ -55,7 +55,15 @@ pub enum Threads {
 /// # Panics
 /// Shapes that do not fit each other: a mistake of the caller's, never of the data.
 pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Threads) {
-    product(out, a, b, (None, scale), threads);
+    product((out, b.columns), a, b, (None, scale), threads);
+}
+
+/// a b on the calling thread, to rows that begin `stride` values apart in `out`.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_to_rows(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>) {
+    product((out, stride), a, b, (None, 1.0), Threads::One);
 }
 
 /// `out` (row-major) += a b, on the calling thread.
@@ -63,20 +71,27 @@ pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads
 /// # Panics
 /// As [`matmul`].
 pub fn add_matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
-    product(out, a, b, (Some(1.0), 1.0), Threads::One);
+    product((out, b.columns), a, b, (Some(1.0), 1.0), Threads::One);
 }
 
-/// `out` = `keep` * out + `scale` * a b.
-fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (keep, scale): (Option<f32>, f32), threads: Threads) {
+/// `out` = `keep` * out + `scale` * a b; rows of `out` begin `stride` values apart.
+fn product(
+    (out, stride): (&mut [f32], usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (keep, scale): (Option<f32>, f32),
+    threads: Threads,
+) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
-    assert!(b.rows == k && out.len() == m * n, "{m}x{k} times {}x{n} into {} values", b.rows, out.len());
+    let fits = b.rows == k && n <= stride && out.len() == m * stride;
+    assert!(fits, "{m}x{k} times {}x{n} into {} values, {stride} in a row", b.rows, out.len());
     let _span = profile::span("matrix product").flops(2 * m * k * n);
     let parallelism = match threads {
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),
     };
     // SAFETY: `Matrix` is checked at its creation to hold its last element, so every address that gemm reads is inside
-    // `values`; `out` holds m * n values, checked above, and is borrowed exclusively.
+    // `values`; `out` holds m rows of `stride` >= n values, checked above, and is borrowed exclusively.
     #[allow(unsafe_code, reason = "gemm's only interface takes pointers")]
     unsafe {
         gemm::gemm(
@@ -85,7 +100,7 @@ fn product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (keep, scale): (Option
             k,
             out.as_mut_ptr(),
             1,
-            n as isize,
+            stride as isize,
             keep.is_some(),
             a.values.as_ptr(),
             a.column_stride as isize,
@@ -122,6 +137,9 @@ mod tests {
         assert_eq!(out, [1.0, 2.0, 4.0, 5.0]);
         add_matmul(&mut out, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), first_columns);
         assert_eq!(out, [2.0, 4.0, 8.0, 10.0]);
+        let mut apart = [7.0; 6];
+        matmul_to_rows(&mut apart, 3, first_columns, Matrix::new(&[0.0, 1.0, 1.0, 0.0], 2, 2));
+        assert_eq!(apart, [2.0, 1.0, 7.0, 5.0, 4.0, 7.0]);
     }
 
     #[test]

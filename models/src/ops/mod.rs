@@ -12,6 +12,7 @@ mod embedding;
 mod gate;
 mod group_norm;
 mod inner;
+pub mod lanes;
 mod layer_norm;
 mod linear;
 pub mod matmul;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use drifting_models::ops::simd::{Kernel, exp, max};
 
 use super::batch::Columns;
-use super::numeric::{exp_of_negative, inverse, min, square_sum, sum};
+use super::numeric::{inverse, sum};
 use super::settings::{self, Coupling, DriftSettings, WeightPlacement};
 use super::sinkhorn;
 
@@ -43,115 +43,6 @@ impl Kernel for Affinities<'_> {
         };
         unconditional(&mut affinities, columns, |affinity| *affinity *= factor);
         affinities
-    }
-}
-
-/// How much farther each target is than the nearest one of its sample, and than from its nearest sample; `[Ng, targets]`.
-#[derive(Debug, Default)]
-pub(super) struct Farther {
-    over_y: Vec<f32>,
-    over_x: Vec<f32>,
-    /// Distance of each target from its nearest sample.
-    nearest: Vec<f32>,
-}
-
-impl Farther {
-    /// Of `distances` `[Ng, targets]`.
-    #[inline(always)]
-    pub(super) fn find(&mut self, distances: &[f32], targets: usize) {
-        self.over_y.resize(distances.len(), 0.0);
-        self.over_x.resize(distances.len(), 0.0);
-        self.nearest.clear();
-        self.nearest.resize(targets, f32::INFINITY);
-        for (row, farther) in distances.chunks_exact(targets).zip(self.over_y.chunks_exact_mut(targets)) {
-            let nearest = min(row);
-            for ((farther, &distance), least) in farther.iter_mut().zip(row).zip(&mut self.nearest) {
-                *farther = distance - nearest;
-                *least = if distance < *least { distance } else { *least };
-            }
-        }
-        for (row, farther) in distances.chunks_exact(targets).zip(self.over_x.chunks_exact_mut(targets)) {
-            for ((farther, distance), nearest) in farther.iter_mut().zip(row).zip(&self.nearest) {
-                *farther = distance - nearest;
-            }
-        }
-    }
-}
-
-/// Memory of [`BothAxes`], used again.
-#[derive(Debug, Default)]
-pub(super) struct Roots {
-    over_y: Vec<f32>,
-    over_x: Vec<f32>,
-    totals: Vec<f32>,
-}
-
-/// Whether [`BothAxes`] computes the affinities of these settings.
-pub(super) fn is_official(settings: &DriftSettings) -> bool {
-    let DriftSettings { kernel, coupling, weight_placement, sinkhorn_iterations, .. } = settings;
-    *kernel == settings::Kernel::Exponential
-        && matches!(coupling, Coupling::Joint | Coupling::Separate)
-        && *weight_placement == WeightPlacement::AfterSoftmax
-        && settings.normalize_over_y
-        && settings.normalize_over_x
-        && *sinkhorn_iterations == 0
-}
-
-/// As [`Affinities`] for the official settings, in few passes.
-pub(super) struct BothAxes<'a> {
-    /// Order of the targets.
-    pub(super) columns: Columns,
-    /// Guidance weight.
-    pub(super) weight: f32,
-    /// Scaled distances, masked, beyond the least ones.
-    pub(super) farther: &'a Farther,
-    /// Temperature tau.
-    pub(super) temperature: f32,
-    /// Least product of the two softmaxes.
-    pub(super) floor: f32,
-    /// Memory.
-    pub(super) roots: &'a mut Roots,
-    /// A `[Ng, targets]`.
-    pub(super) affinities: &'a mut [f32],
-}
-
-impl Kernel for BothAxes<'_> {
-    type Output = ();
-
-    /// The roots of both kernels are computed, which the geometric mean of the softmaxes takes as they are. Exponentials
-    /// go over all rows at once, since what a short row leaves beside whole vectors would cost as much as these.
-    #[inline(always)]
-    fn run(self) {
-        let Self { columns: Columns { own, negatives, targets }, weight, farther, roots, affinities, .. } = self;
-        let (slope, floor) = (-0.5 / self.temperature, self.floor.sqrt());
-        let Roots { over_y, over_x, totals } = roots;
-        for (root, farther) in [(&mut *over_y, &farther.over_y), (&mut *over_x, &farther.over_x)] {
-            root.resize(farther.len(), 0.0);
-            for (root, farther) in root.iter_mut().zip(farther) {
-                *root = exp_of_negative(farther * slope);
-            }
-        }
-        totals.clear();
-        totals.resize(targets, 0.0);
-        let rows = affinities.chunks_exact_mut(targets).zip(over_y.chunks_exact(targets));
-        for ((row, over_y), over_x) in rows.zip(over_x.chunks_exact(targets)) {
-            let share = inverse(square_sum(over_y)).sqrt();
-            for (((product, over_y), over_x), total) in row.iter_mut().zip(over_y).zip(over_x).zip(&mut *totals) {
-                *product = over_y * over_x * share;
-                *total += over_x * over_x;
-            }
-        }
-        for total in totals.iter_mut() {
-            *total = inverse(*total).sqrt();
-        }
-        for row in affinities.chunks_exact_mut(targets) {
-            for (product, share) in row.iter_mut().zip(&*totals) {
-                *product = (*product * share).max(floor);
-            }
-            for affinity in &mut row[own..negatives] {
-                *affinity *= weight;
-            }
-        }
     }
 }
 
@@ -256,7 +147,8 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::problem::Points;
+    use super::super::points::Points;
+    use super::super::problem::Ruler;
     use super::super::{Features, KeyBatch, KeyShape};
     use super::*;
 
@@ -268,9 +160,10 @@ mod tests {
         let features =
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
         let batch = KeyBatch::new("test", shape, features).unwrap();
-        let (mut points, mut distances) = (Points::default(), vec![0.0; 8 * 42]);
-        points.gather(&batch, 0).unwrap();
-        points.measure(&mut distances);
+        let (mut values, mut rows) = (vec![0.0; 42 * 3], vec![0.0; 8 * 48]);
+        let points = Points::gather(&batch, 0, &mut values, &mut Vec::new());
+        Ruler::default().measure(points, weight, (&batch, 0), &mut rows).unwrap();
+        let mut distances: Vec<f32> = rows.chunks_exact(48).flat_map(|row| &row[..42]).copied().collect();
         distances.iter_mut().step_by(43).take(8).for_each(|itself| *itself += settings.mask);
         let columns = batch.columns();
         dispatch_kernel(Affinities { columns, weight, distances: &distances, temperature: 0.5, settings })

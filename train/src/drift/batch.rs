@@ -1,5 +1,7 @@
 //! The view of one feature key of one step.
 
+use drifting_models::ops::simd::LANES;
+
 use super::DriftError;
 
 /// Sizes of a [`KeyBatch`].
@@ -157,6 +159,14 @@ pub(super) struct Columns {
     pub(super) negatives: usize,
     /// All targets.
     pub(super) targets: usize,
+}
+
+impl Columns {
+    /// Numbers from a row of a matrix over the targets to the next: what is left beside whole vectors would cost as much as
+    /// one more.
+    pub(super) fn stride(self) -> usize {
+        self.targets.next_multiple_of(LANES)
+    }
 }
 
 fn shape_error(key: &str, problem: String) -> DriftError {

@@ -4,122 +4,86 @@
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
 use drifting_models::ops::simd::{self, dispatch_kernel};
 
-use super::affinity::{Affinities, BothAxes, Farther, Roots, is_official};
+use super::affinity::Affinities;
 use super::batch::Columns;
 use super::numeric::{inverse, sum};
-use super::problem::Points;
+use super::official::{Official, is_official};
+use super::points::Points;
 use super::settings::{Coupling, DriftSettings, Kernel};
 
-/// The coefficients c of a problem's targets y for every temperature, in memory that is used again. V = sum of c (y - x).
+/// Finds the coefficients c of a problem's targets y for every temperature, in memory that is used again. V = sum of c (y - x).
 ///
 /// Where the generated samples are targets, what they have in all of x is in the coefficient of x itself, so that V is
 /// the sum of c y and each row sums to 0.
 #[derive(Debug, Default)]
 pub(super) struct Coefficients {
-    /// `[temperatures, Ng, targets]`.
-    values: Vec<f32>,
-    /// Distances in the kernel's unit, masked.
+    official: Official,
+    /// Distances in the kernel's unit, masked: `[Ng, targets]`.
     scaled: Vec<f32>,
-    farther: Farther,
-    roots: Roots,
 }
 
 impl Coefficients {
-    /// Computes them from `distances` `[Ng, targets]`, `unit` of which is 1 for the kernel, and the weight of the
-    /// unconditional targets.
+    /// The coefficients `[temperatures, Ng, stride]` from `distances` `[Ng, stride]`, of which `unit` is 1 for the kernel, and
+    /// the weight of the unconditional targets. What fills up a row is 0.
     pub(super) fn find(
         &mut self,
         distances: &[f32],
         (unit, weight): (f32, f32),
         columns: Columns,
         settings: &DriftSettings,
+        coefficients: &mut [f32],
     ) {
-        self.values.resize(settings.temperatures.len() * distances.len(), 0.0);
-        self.scaled.resize(distances.len(), 0.0);
-        let mask = if settings.mask_self_negatives { settings.mask } else { 0.0 };
-        let official = is_official(settings);
-        let (scaled, farther) = (&mut self.scaled, official.then_some(&mut self.farther));
-        dispatch_kernel(Scale { distances, per_unit: 1.0 / unit, mask, columns, scaled, farther });
+        if is_official(settings) {
+            return self.official.find(distances, (unit, weight), columns, settings, coefficients);
+        }
+        self.scale(distances, unit, columns, settings);
         let distances = &self.scaled[..];
-        for (&temperature, weights) in settings.temperatures.iter().zip(self.values.chunks_exact_mut(distances.len())) {
-            if official {
-                dispatch_kernel(BothAxes {
-                    columns,
-                    weight,
-                    farther: &self.farther,
-                    temperature,
-                    floor: settings.floor,
-                    roots: &mut self.roots,
-                    affinities: weights,
-                });
-            } else {
-                let affinities = Affinities { columns, weight, distances, temperature, settings };
-                weights.copy_from_slice(&dispatch_kernel(affinities));
-            }
+        let rows = distances.len() / columns.targets * columns.stride();
+        for (&temperature, coefficients) in settings.temperatures.iter().zip(coefficients.chunks_exact_mut(rows)) {
+            let affinities = Affinities { columns, weight, distances, temperature, settings };
+            let mut weights = dispatch_kernel(affinities);
             if settings.coupling == Coupling::Mmd {
-                kernel_gradient(weights, distances, (columns, weight), temperature, settings);
+                kernel_gradient(&mut weights, distances, (columns, weight), temperature, settings);
             } else {
-                dispatch_kernel(Couple { weights, columns, settings });
+                dispatch_kernel(Couple { weights: &mut weights, columns, settings });
             }
-            dispatch_kernel(Balance { weights, columns });
+            dispatch_kernel(Balance { weights: &mut weights, columns });
+            let rows = weights.chunks_exact(columns.targets);
+            for (to, row) in coefficients.chunks_exact_mut(columns.stride()).zip(rows) {
+                to[..columns.targets].copy_from_slice(row);
+                to[columns.targets..].fill(0.0);
+            }
         }
     }
 
-    /// Takes those that were found before, `[temperatures, Ng, targets]`.
-    pub(super) fn load(&mut self, values: &[f32], temperatures: usize) {
-        self.values.clear();
-        self.values.extend_from_slice(values);
-        self.scaled.resize(values.len() / temperatures, 0.0);
-    }
-
-    /// `[temperatures, Ng, targets]`.
-    pub(super) fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Those of the sum over temperatures, each with its factor: `[Ng, targets]`, in place of the first one's.
-    pub(super) fn sum_up(&mut self, factors: &[f32]) -> &[f32] {
-        let (first, rest) = self.values.split_at_mut(self.scaled.len());
-        dispatch_kernel(SumUp { sum: first, rest, factors });
-        first
+    /// Distances in the unit of the kernel, with a mask between a sample and itself.
+    fn scale(&mut self, distances: &[f32], unit: f32, columns: Columns, settings: &DriftSettings) {
+        let mask = if settings.mask_self_negatives { settings.mask } else { 0.0 };
+        self.scaled.clear();
+        for (i, row) in distances.chunks_exact(columns.stride()).enumerate() {
+            let first = self.scaled.len();
+            self.scaled.extend(row[..columns.targets].iter().map(|distance| distance * (1.0 / unit)));
+            // No generated sample is a target of its own unless they all are.
+            if i < columns.own {
+                self.scaled[first + i] += mask;
+            }
+        }
     }
 }
 
-/// V `[rows, D]` from `coefficients` `[rows, targets]`, whose rows are those of the samples again and again.
-pub(super) fn drifts(coefficients: &[f32], points: &Points, dim: usize, drifts: &mut [f32]) {
-    let (rows, targets) = (drifts.len() / dim, points.targets().len() / dim);
-    let weights = Matrix::new(coefficients, rows, targets);
-    matmul(drifts, weights, Matrix::new(points.targets(), targets, dim), 1.0, Threads::One);
+/// The sum of coefficients or drifts of all temperatures, each times its factor, into `sum`.
+pub(super) fn sum_up(values: &[f32], factors: &[f32], sum: &mut [f32]) {
+    dispatch_kernel(SumUp { sum, values, factors });
+}
+
+/// V `[rows, D]` from `coefficients` `[rows, stride]`, whose rows are those of the samples again and again.
+pub(super) fn drifts(coefficients: &[f32], points: Points<'_>, drifts: &mut [f32]) {
+    let (dim, stride) = (points.dim(), points.columns().stride());
+    let weights = Matrix::strided(coefficients, coefficients.len() / stride, points.columns().targets, stride);
+    let targets = Matrix::new(points.targets(), points.columns().targets, dim);
+    matmul(drifts, weights, targets, 1.0, Threads::One);
     if !points.samples_are_targets() {
         dispatch_kernel(Relative { drifts, coefficients, samples: points.samples(), dim });
-    }
-}
-
-/// Distances in the unit of the kernel, with `mask` more between a sample and itself.
-struct Scale<'a> {
-    distances: &'a [f32],
-    per_unit: f32,
-    mask: f32,
-    columns: Columns,
-    scaled: &'a mut [f32],
-    /// To be found, if it is needed.
-    farther: Option<&'a mut Farther>,
-}
-
-impl simd::Kernel for Scale<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { distances, per_unit, mask, columns: Columns { own, targets, .. }, scaled, farther } = self;
-        scaled.iter_mut().zip(distances).for_each(|(scaled, distance)| *scaled = distance * per_unit);
-        // No generated sample is a target of its own unless they all are.
-        for (i, row) in scaled.chunks_exact_mut(targets).take(own).enumerate() {
-            row[i] += mask;
-        }
-        if let Some(farther) = farther {
-            farther.find(scaled, targets);
-        }
     }
 }
 
@@ -137,8 +101,8 @@ impl simd::Kernel for Relative<'_> {
     #[inline(always)]
     fn run(self) {
         let Self { drifts, coefficients, samples, dim } = self;
-        let targets = coefficients.len() / (drifts.len() / dim);
-        let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(targets));
+        let stride = coefficients.len() / (drifts.len() / dim);
+        let rows = drifts.chunks_exact_mut(dim).zip(coefficients.chunks_exact(stride));
         for ((drift, coefficients), sample) in rows.zip(samples.chunks_exact(dim).cycle()) {
             let total = sum(coefficients);
             drift.iter_mut().zip(sample).for_each(|(drift, x)| *drift -= total * x);
@@ -167,7 +131,7 @@ impl simd::Kernel for Balance<'_> {
 /// The sum of all temperatures, each times its factor.
 struct SumUp<'a> {
     sum: &'a mut [f32],
-    rest: &'a [f32],
+    values: &'a [f32],
     factors: &'a [f32],
 }
 
@@ -176,13 +140,13 @@ impl simd::Kernel for SumUp<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { sum, rest, factors } = self;
-        let mut factors = factors.iter();
-        if let Some(factor) = factors.next() {
-            sum.iter_mut().for_each(|sum| *sum *= factor);
+        let Self { sum, values, factors } = self;
+        let mut temperatures = values.chunks_exact(sum.len()).zip(factors);
+        if let Some((values, factor)) = temperatures.next() {
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum = factor * value);
         }
-        for (weights, factor) in rest.chunks_exact(sum.len()).zip(factors) {
-            sum.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += factor * weight);
+        for (values, factor) in temperatures {
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += factor * value);
         }
     }
 }
@@ -203,14 +167,22 @@ impl simd::Kernel for Couple<'_> {
         for row in weights.chunks_exact_mut(columns.targets) {
             let (negative, positive) = row.split_at_mut(columns.negatives);
             let (negative_mass, positive_mass) = (sum(negative), sum(positive));
-            let (push, pull) = match settings.coupling {
-                Coupling::Joint => (positive_mass, negative_mass),
-                _ => (inverse(negative_mass), inverse(positive_mass)),
-            };
-            let (push, pull) = (-settings.repulsion * push, settings.attraction * pull);
+            let (push, pull) = settings.factors(negative_mass, positive_mass);
             negative.iter_mut().for_each(|weight| *weight *= push);
             positive.iter_mut().for_each(|weight| *weight *= pull);
         }
+    }
+}
+
+impl DriftSettings {
+    /// What affinities to negatives and to positives are multiplied by, where those of a sample add up to these masses.
+    #[inline(always)]
+    pub(super) fn factors(&self, negative_mass: f32, positive_mass: f32) -> (f32, f32) {
+        let (push, pull) = match self.coupling {
+            Coupling::Joint => (positive_mass, negative_mass),
+            _ => (inverse(negative_mass), inverse(positive_mass)),
+        };
+        (-self.repulsion * push, self.attraction * pull)
     }
 }
 

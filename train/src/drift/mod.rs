@@ -7,9 +7,10 @@
 //! | file | what | source |
 //! |---|---|---|
 //! | `batch` | the features of one key, class group by class group | |
-//! | `problem` | one group at one location: distances d | step 1 |
+//! | `points`, `problem` | one group at one location: its vectors and the distances d between them | step 1 |
 //! | `scale` | S, s and m, the two normalisations | steps 2, 3, 5; eq. 18-25 |
 //! | `affinity`, `sinkhorn` | kernel and its normalisation: A | step 5; Algorithm 2, eq. 12 |
+//! | `official` | the same in few passes where settings are the official ones | |
 //! | `force` | from A to the coefficients of the targets, and to the drift V | step 5; Algorithm 2, eq. 8-11 |
 //! | `spread` | mean squares of V from distances alone | step 5; eq. 25 |
 //! | `phases` | all problems: squares of V, the sum F over temperatures, loss and gradient; streamed or at once | steps 1-6; A.6 |
@@ -27,11 +28,14 @@ mod force;
 mod guidance;
 mod loss;
 mod numeric;
+mod official;
 mod phases;
+mod points;
 mod problem;
 mod scale;
 mod settings;
 mod sinkhorn;
+mod spare;
 mod spread;
 
 pub use batch::{Features, KeyBatch, KeyShape};

@@ -1,21 +1,33 @@
 //! Sums over slices of f32, each with one order of additions.
 
-use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel};
+use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
+use drifting_models::ops::simd::LANES;
+use pulp::Simd;
 
 /// Numbers that are added in f32 before the sum goes on in f64.
 const BLOCK: usize = 1024;
 
 /// Sum of squares.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    dispatch_kernel(SumOfSquares { values })
+    dispatch_lanes(SumOfSquares { values })
 }
 
-/// As [`sum_of_squares`], for use in a [`Kernel`].
+/// As [`sum_of_squares`], for use in a [`LaneKernel`].
 #[inline(always)]
-pub(super) fn squares(values: &[f32]) -> f64 {
+pub(super) fn lane_squares<S: Simd, const N: usize>(simd: S, values: &[f32]) -> f64 {
     let mut total = 0.0;
     for block in values.chunks(BLOCK) {
-        total += f64::from(square_sum(block));
+        let (numbers, rest) = block.as_chunks::<LANES>();
+        let mut sums = Lanes::<S, N>::splat(simd, 0.0);
+        for numbers in numbers {
+            let numbers = Lanes::load(simd, numbers);
+            sums = numbers.mul_add(simd, numbers, sums);
+        }
+        let mut sum = sums.sum(simd);
+        for number in rest {
+            sum += number * number;
+        }
+        total += f64::from(sum);
     }
     total
 }
@@ -24,12 +36,6 @@ pub(super) fn squares(values: &[f32]) -> f64 {
 #[inline(always)]
 pub(super) fn sum(values: &[f32]) -> f32 {
     reduce(values, |value| value)
-}
-
-/// Sum of the squares of a short row.
-#[inline(always)]
-pub(super) fn square_sum(values: &[f32]) -> f32 {
-    reduce(values, |value| value * value)
 }
 
 /// Sum of the absolute values.
@@ -109,33 +115,13 @@ struct SumOfSquares<'a> {
     values: &'a [f32],
 }
 
-impl Kernel for SumOfSquares<'_> {
+impl LaneKernel for SumOfSquares<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run(self) -> f64 {
-        squares(self.values)
+    fn run<S: Simd, const N: usize>(self, simd: S) -> f64 {
+        lane_squares::<S, N>(simd, self.values)
     }
-}
-
-/// e^x for x <= 0 with a relative error below 2e-7; arguments under -87 give about 1e-38. With fused multiplications and
-/// without the case of large results, it takes half the instructions of [`exp`](drifting_models::ops::simd::exp).
-#[inline(always)]
-pub(super) fn exp_of_negative(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.max(-87.0);
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let mut p = 1.987_569_1e-4f32;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p.mul_add(r, coefficient);
-    }
-    let mantissa = p.mul_add(r * r, r) + 1.0;
-    // The lowest bits of `shifted` are n; those above leave on the left.
-    mantissa * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 /// 1 / x, or 0 where x is 0: the share of nothing is nothing.
@@ -147,16 +133,6 @@ pub(super) fn inverse(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_of_negative_numbers_is_accurate() {
-        for i in 0..87_000 {
-            let x = -i as f32 * 1e-3;
-            let (found, expected) = (f64::from(exp_of_negative(x)), f64::from(x).exp());
-            assert!((found / expected - 1.0).abs() < 2e-7, "{x}: {found} {expected}");
-        }
-        assert!(exp_of_negative(-1e9) < 2e-38 && exp_of_negative(0.0) == 1.0);
-    }
 
     #[test]
     fn every_number_is_squared_once() {

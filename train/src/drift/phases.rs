@@ -7,33 +7,44 @@
 //! 2. [`Measured::drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
 //! 3. [`Drifts::outcome`] with m: the loss and the gradient.
 //!
-//! Only distances are kept from phase to phase. The drifts of a problem are computed in memory that belongs to a thread, once
-//! for their squares and once, all temperatures in one, for their sum.
+//! Distances are kept from phase to phase, and of the drifts themselves or their coefficients what is less, if it is little. What
+//! is not kept is computed again, in memory that belongs to a thread.
 
-use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
+use drifting_models::ops::simd::LANES;
 use drifting_models::profile;
+use pulp::Simd;
 use rayon::prelude::*;
 
 use super::DriftError;
 use super::batch::{KeyBatch, KeyShape};
 use super::force::{self, Coefficients};
 use super::loss::KeyOutcome;
-use super::numeric::{squares, sum_of_squares};
-use super::problem::{Points, weighted_distance_sum};
+use super::numeric::{lane_squares, sum_of_squares};
+use super::points::{self, Points};
+use super::problem::Ruler;
 use super::scale::{Mean, Units, drift_factor};
 use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregation};
+use super::spare::Spare;
 use super::spread::{self, Spread};
 
 /// Numbers of an image that one task takes at least, where it has so many: vectors that lie side by side are read together.
 const STRETCH: usize = 1024;
-/// Coefficients that are kept from one phase to the next at most, in bytes; beyond it they are computed again.
+/// Drifts or coefficients that are kept from one phase to the next at most, in bytes.
 const KEPT: usize = 64 << 20;
 
 /// Memory of a thread, used for one problem after the other.
 #[derive(Default)]
 struct Scratch {
-    points: Points,
-    coefficients: Coefficients,
+    ruler: Ruler,
+    /// Points `[images, D]`.
+    points: Vec<f32>,
+    mean: Vec<f32>,
+    finder: Coefficients,
+    /// Coefficients `[temperatures, Ng, stride]`.
+    coefficients: Vec<f32>,
+    /// Those of the sum over temperatures `[Ng, stride]`.
+    sum: Vec<f32>,
     spread: Spread,
     /// V `[temperatures, Ng, D]`, or F `[Ng, D]`.
     drifts: Vec<f32>,
@@ -44,9 +55,9 @@ struct Scratch {
 pub struct Measured<'a> {
     batch: KeyBatch<'a>,
     settings: &'a DriftSettings,
-    /// Of each problem d `[Ng, targets]`, and if drifts are squared by them, the squared distances of all pairs of targets
+    /// Of each problem d `[Ng, stride]`, and if drifts are squared by them, the squared distances of all pairs of targets
     /// that are no samples.
-    distances: Vec<f32>,
+    distances: Spare,
     sizes: Sizes,
     means: Vec<Mean>,
 }
@@ -60,11 +71,12 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// Distances and squares.
     fn problem(&self) -> usize {
         self.distances + self.squares
     }
 
-    /// Numbers that are kept of the problems of a task.
+    /// Distances and squares of the problems of a task.
     fn task(&self) -> usize {
         self.stretch * self.problem()
     }
@@ -79,37 +91,45 @@ impl<'a> Measured<'a> {
         let (shape, columns) = (batch.shape(), batch.columns());
         let pays =
             settings.distances == Distances::Accurate && spread::pays(shape, columns, settings.temperatures.len());
-        Self::with_squares(batch, settings, if pays { (columns.targets - columns.own).pow(2) } else { 0 })
+        let others = columns.targets - columns.own;
+        let squares = if pays { others * others.next_multiple_of(LANES) } else { 0 };
+        Self::with_squares(batch, settings, squares)
     }
 
+    /// Keeps `squares` numbers for squared distances of each problem.
     fn with_squares(batch: &KeyBatch<'a>, settings: &'a DriftSettings, squares: usize) -> Result<Self, DriftError> {
         let _span = profile::span("distances");
         settings.validate()?;
         let (shape, columns) = (batch.shape(), batch.columns());
-        let sizes = Sizes { distances: shape.generated * columns.targets, squares, stretch: stretch(shape) };
-        let mut kept = vec![0.0; shape.problems() * sizes.problem()];
+        let sizes = Sizes { distances: shape.generated * columns.stride(), squares, stretch: stretch(shape) };
+        let mut distances = Spare::of(shape.problems() * sizes.problem());
         let weights = batch.features().weight;
-        let tasks = kept.par_chunks_exact_mut(sizes.task()).enumerate();
-        let sums = tasks.map_init(Points::default, |points, (task, kept)| {
-            let problems = kept.chunks_exact_mut(sizes.problem()).enumerate();
-            let measure = |(number, kept): (usize, &mut [f32])| {
+        let tasks = distances.par_chunks_exact_mut(sizes.task()).enumerate();
+        let sums = tasks.map_init(Scratch::default, |scratch, (task, distances)| {
+            let Scratch { ruler, points, mean, .. } = scratch;
+            points.resize(points::images(shape) * shape.dim, 0.0);
+            let problems = distances.chunks_exact_mut(sizes.problem()).enumerate();
+            let measure = |(number, distances): (usize, &mut [f32])| {
                 let index = task * sizes.stretch + number;
-                let (distances, squares) = kept.split_at_mut(sizes.distances);
-                points.gather(batch, index)?;
-                match settings.distances {
-                    Distances::Accurate => points.measure(distances),
-                    Distances::Expanded => points.measure_expanded(batch, index, distances),
-                }
+                let weight = weights[index / shape.locations];
+                let (distances, squares) = distances.split_at_mut(sizes.distances);
+                let centred = Points::gather(batch, index, points, mean);
+                let sum = ruler.measure(centred, weight, (batch, index), distances)?;
                 if !squares.is_empty() {
-                    points.measure_others(squares);
+                    ruler.measure_others(centred, squares);
                 }
-                Ok(weighted_distance_sum(distances, columns, weights[index / shape.locations]))
+                match settings.distances {
+                    Distances::Accurate => Ok(sum),
+                    Distances::Expanded => {
+                        Ok(ruler.measure_expanded(Points::copy(batch, index, points), weight, distances))
+                    }
+                }
             };
             problems.map(measure).collect::<Result<Vec<_>, _>>()
         });
         let sums: Vec<f64> = in_order(sums.collect())?.concat();
         let means = group_means(batch, &sums);
-        Ok(Self { batch: *batch, settings, distances: kept, sizes, means })
+        Ok(Self { batch: *batch, settings, distances, sizes, means })
     }
 
     /// Mean of d W over mean of W of each class group (method step 2).
@@ -127,10 +147,34 @@ impl<'a> Measured<'a> {
         let shape = self.batch.shape();
         check_groups(self.batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
         let units = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, self.settings)).collect();
-        let mut drifts = Drifts { measured: self, units, squares: Vec::new(), coefficients: Vec::new() };
-        (drifts.squares, drifts.coefficients) = drifts.measure()?;
-        Ok(drifts)
+        Ok(Drifts::measure(self, units))
     }
+
+    /// What is kept of the drifts, and how many numbers of each problem.
+    fn kept(&self) -> (Kept, usize) {
+        let shape = self.batch.shape();
+        let rows = self.settings.temperatures.len() * shape.generated;
+        let (drifts, coefficients) = (rows * shape.dim, rows * self.batch.columns().stride());
+        let few = |numbers: usize| 4 * shape.problems() * numbers <= KEPT;
+        // Drifts save a product of matrices more.
+        if self.sizes.squares == 0 && drifts <= 2 * coefficients && few(drifts) {
+            (Kept::Drifts, drifts)
+        } else if few(coefficients) {
+            (Kept::Coefficients, coefficients)
+        } else {
+            (Kept::Nothing, 0)
+        }
+    }
+}
+
+/// What is kept for the last phase.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    /// V `[problems, temperatures, Ng, D]`.
+    Drifts,
+    /// Coefficients `[problems, temperatures, Ng, stride]`.
+    Coefficients,
+    Nothing,
 }
 
 /// Mean of d W over mean of W of each class group, as [`Measured::distance_means`] gives it, where nothing else is wanted.
@@ -148,11 +192,10 @@ pub struct Drifts<'a> {
     units: Vec<Units>,
     /// Mean of V^2 of each temperature, of each class group.
     squares: Vec<Vec<Mean>>,
-    /// Coefficients `[problems, temperatures, Ng, targets]`, if they are small enough to be kept.
-    coefficients: Vec<f32>,
+    kept: (Kept, Spare),
 }
 
-impl Drifts<'_> {
+impl<'a> Drifts<'a> {
     /// Mean of V^2 of each temperature, of each class group (method step 5).
     #[must_use]
     pub fn square_means(&self) -> &[Vec<Mean>] {
@@ -191,70 +234,68 @@ impl Drifts<'_> {
         Ok(self.add_up(mean_squares, &vec![1.0; self.units.len()])?.0)
     }
 
-    /// Sums of V^2 of each temperature and class group as means, and the coefficients to keep.
-    fn measure(&self) -> Result<(Vec<Vec<Mean>>, Vec<f32>), DriftError> {
-        let Measured { batch, settings, distances, sizes, .. } = self.measured;
+    /// Sums of V^2 of each temperature and class group as means, and what is kept.
+    fn measure(measured: &'a Measured<'a>, units: Vec<Units>) -> Self {
+        let Measured { batch, settings, distances, sizes, .. } = measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
         let temperatures = settings.temperatures.len();
-        let each = temperatures * sizes.distances;
-        let keeps = 4 * batch.shape().problems() * each <= KEPT;
-        let mut coefficients = vec![0.0; if keeps { batch.shape().problems() * each } else { 0 }];
-        let mut keep: Vec<_> = coefficients.chunks_exact_mut(each * sizes.stretch).collect();
+        let (kept, each) = measured.kept();
+        let mut numbers = Spare::of(batch.shape().problems() * each);
+        let mut keep: Vec<_> = numbers.chunks_exact_mut((each * sizes.stretch).max(1)).collect();
         keep.resize_with(batch.shape().problems() / sizes.stretch, Default::default);
+        let mut drifts = Self { measured, units, squares: Vec::new(), kept: (kept, Spare::default()) };
         let tasks = distances.par_chunks_exact(sizes.task()).zip(keep).enumerate();
-        let sums = tasks.map_init(Scratch::default, |scratch, (task, (kept, keep))| {
-            let mut keep = keep.chunks_exact_mut(each);
+        let sums = tasks.map_init(Scratch::default, |scratch, (task, (distances, keep))| {
+            let mut keep = keep.chunks_exact_mut(each.max(1));
             let mut sums = vec![0.0; sizes.stretch * temperatures];
-            let problems = kept.chunks_exact(sizes.problem()).zip(sums.chunks_exact_mut(temperatures));
-            for (number, (kept, sums)) in problems.enumerate() {
-                self.squares_of(task * sizes.stretch + number, kept, scratch, sums)?;
-                if let Some(keep) = keep.next() {
-                    keep.copy_from_slice(scratch.coefficients.values());
-                }
+            let problems = distances.chunks_exact(sizes.problem()).zip(sums.chunks_exact_mut(temperatures));
+            for (number, (distances, sums)) in problems.enumerate() {
+                let keep = keep.next().unwrap_or_default();
+                drifts.squares_of(task * sizes.stretch + number, distances, keep, scratch, sums);
             }
-            Ok(sums)
+            sums
         });
-        let sums: Vec<f64> = in_order(sums.collect())?.concat();
+        let sums: Vec<f64> = sums.collect::<Vec<_>>().concat();
         let count = (locations * generated * dim) as f64;
         let of = |group: &[f64], temperature| group.iter().skip(temperature).step_by(temperatures).sum();
         let groups = || sums.chunks_exact(locations * temperatures);
         let means = |temperature| groups().map(move |group| Mean { sum: of(group, temperature), count }).collect();
-        Ok(((0..temperatures).map(means).collect(), coefficients))
+        drifts.squares = (0..temperatures).map(means).collect();
+        drifts.kept.1 = numbers;
+        drifts
     }
 
-    /// Sum of V^2 of each temperature of one problem.
-    fn squares_of(
-        &self,
-        index: usize,
-        kept: &[f32],
-        scratch: &mut Scratch,
-        sums: &mut [f64],
-    ) -> Result<(), DriftError> {
+    /// Sum of V^2 of each temperature of one problem into `sums`, and what is kept of it into `keep`.
+    fn squares_of(&self, index: usize, measured: &[f32], keep: &mut [f32], scratch: &mut Scratch, sums: &mut [f64]) {
         let Measured { batch, sizes, .. } = self.measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
-        let Scratch { points, coefficients, spread, drifts } = scratch;
-        let (units, (distances, others)) = (self.units[index / locations], kept.split_at(sizes.distances));
-        self.find(index, distances, coefficients);
-        let known =
-            !others.is_empty() && spread.sums(coefficients.values(), (distances, others), batch.columns(), sums);
+        let Scratch { points, mean, finder, coefficients, spread, drifts, .. } = scratch;
+        let (units, (distances, others)) = (self.units[index / locations], measured.split_at(sizes.distances));
+        coefficients.resize(sums.len() * sizes.distances, 0.0);
+        drifts.resize(sums.len() * generated * dim, 0.0);
+        let (coefficients, drifts) = match self.kept.0 {
+            Kept::Drifts => (&mut coefficients[..], keep),
+            Kept::Coefficients => (keep, &mut drifts[..]),
+            Kept::Nothing => (&mut coefficients[..], &mut drifts[..]),
+        };
+        self.find(index, distances, finder, coefficients);
+        let known = !others.is_empty() && spread.sums(coefficients, (distances, others), batch.columns(), sums);
         if !known {
-            points.gather(batch, index)?;
-            drifts.resize(sums.len() * generated * dim, 0.0);
-            force::drifts(coefficients.values(), points, dim, drifts);
+            points.resize(points::images(batch.shape()) * dim, 0.0);
+            force::drifts(coefficients, Points::gather(batch, index, points, mean), drifts);
             let drifts = drifts.chunks_exact(generated * dim);
             sums.iter_mut().zip(drifts).for_each(|(sum, drifts)| *sum = sum_of_squares(drifts));
         }
         let unit = f64::from(units.feature);
         sums.iter_mut().for_each(|sum| *sum /= unit * unit);
-        Ok(())
     }
 
     /// The coefficients of problem `index` with its `distances`.
-    fn find(&self, index: usize, distances: &[f32], coefficients: &mut Coefficients) {
+    fn find(&self, index: usize, distances: &[f32], finder: &mut Coefficients, coefficients: &mut [f32]) {
         let Measured { batch, settings, .. } = self.measured;
         let group = index / batch.shape().locations;
         let (unit, weight) = (self.units[group].distance, batch.features().weight[group]);
-        coefficients.find(distances, (unit, weight), batch.columns(), settings);
+        finder.find(distances, (unit, weight), batch.columns(), settings, coefficients);
     }
 
     /// F = sum of V over the roots of m = `mean_squares`, image by image, times `slopes[group]`, and the sum of F^2.
@@ -264,32 +305,47 @@ impl Drifts<'_> {
         for squares in mean_squares {
             check_groups(batch.key(), "mean squares", squares.len(), groups)?;
         }
-        let temperatures = settings.temperatures.len();
         let mut force = vec![0.0; groups * generated * locations * dim];
         let tasks = tasks(&mut force, batch.shape(), sizes.stretch);
         let tasks = tasks.into_par_iter().zip(distances.par_chunks_exact(sizes.task())).enumerate();
-        let squares = tasks.map_init(Scratch::default, |scratch, (task, (mut images, kept))| {
-            let Scratch { points, coefficients, drifts, .. } = scratch;
+        let squares = tasks.map_init(Scratch::default, |scratch, (task, (mut images, measured))| {
             let group = task * sizes.stretch / locations;
             let unit = f64::from(self.units[group].feature);
             let factor = |groups: &Vec<f64>| (drift_factor(groups[group], settings) / unit) as f32;
             let factors: Vec<f32> = mean_squares.iter().map(factor).collect();
-            drifts.resize(generated * dim, 0.0);
+            scratch.drifts.resize(generated * dim, 0.0);
             let mut square = 0.0;
-            for (number, kept) in kept.chunks_exact(sizes.problem()).enumerate() {
-                let index = task * sizes.stretch + number;
-                match self.coefficients.chunks_exact(temperatures * sizes.distances).nth(index) {
-                    Some(found) => coefficients.load(found, temperatures),
-                    None => self.find(index, &kept[..sizes.distances], coefficients),
-                }
-                points.gather(batch, index)?;
-                force::drifts(coefficients.sum_up(&factors), points, dim, drifts);
-                square += dispatch_kernel(Place { drifts, slope: slopes[group], number, images: &mut images, dim });
+            for (number, measured) in measured.chunks_exact(sizes.problem()).enumerate() {
+                self.sum_of(task * sizes.stretch + number, &measured[..sizes.distances], &factors, scratch);
+                let Scratch { drifts, .. } = &*scratch;
+                square += dispatch_lanes(Place { drifts, slope: slopes[group], number, images: &mut images, dim });
             }
-            Ok(square)
+            square
         });
-        let squares: Vec<f64> = in_order(squares.collect())?;
+        let squares: Vec<f64> = squares.collect();
         Ok((force, squares.iter().sum()))
+    }
+
+    /// F of problem `index`, the sum of V of each temperature times its factor, into the drifts of `scratch`.
+    fn sum_of(&self, index: usize, distances: &[f32], factors: &[f32], scratch: &mut Scratch) {
+        let Measured { batch, .. } = self.measured;
+        let Scratch { points, mean, finder, coefficients, sum, drifts, .. } = scratch;
+        let (kept, numbers) = &self.kept;
+        let each = numbers.len() / batch.shape().problems();
+        let numbers = &numbers[index * each..][..each];
+        let coefficients = match kept {
+            Kept::Drifts => return force::sum_up(numbers, factors, drifts),
+            Kept::Coefficients => numbers,
+            Kept::Nothing => {
+                coefficients.resize(factors.len() * distances.len(), 0.0);
+                self.find(index, distances, finder, coefficients);
+                &coefficients[..]
+            }
+        };
+        sum.resize(distances.len(), 0.0);
+        force::sum_up(coefficients, factors, sum);
+        points.resize(points::images(batch.shape()) * batch.shape().dim, 0.0);
+        force::drifts(sum, Points::gather(batch, index, points, mean), drifts);
     }
 }
 
@@ -324,18 +380,24 @@ struct Place<'a, 'b> {
     dim: usize,
 }
 
-impl Kernel for Place<'_, '_> {
+impl LaneKernel for Place<'_, '_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run(self) -> f64 {
+    fn run<S: Simd, const N: usize>(self, simd: S) -> f64 {
         let Self { drifts, slope, number, images, dim } = self;
+        let slopes = Lanes::<S, N>::splat(simd, slope);
         let mut square = 0.0;
         for (image, drift) in images.iter_mut().zip(drifts.chunks_exact(dim)) {
-            for (place, drift) in image[number * dim..][..dim].iter_mut().zip(drift) {
-                *place = drift * slope;
+            let (places, places_rest) = image[number * dim..][..dim].as_chunks_mut::<LANES>();
+            let (numbers, rest) = drift.as_chunks::<LANES>();
+            for (place, numbers) in places.iter_mut().zip(numbers) {
+                Lanes::load(simd, numbers).mul(simd, slopes).store(place);
             }
-            square += squares(drift);
+            for (place, number) in places_rest.iter_mut().zip(rest) {
+                *place = number * slope;
+            }
+            square += lane_squares::<S, N>(simd, drift);
         }
         square
     }

@@ -1,12 +1,15 @@
-//! One class group at one location: its vectors and the distances between them (method step 1).
+//! One class group at one location: the distances between its points (method step 1).
 
-use drifting_models::ops::matmul::{Matrix, Threads, matmul};
+use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
+use drifting_models::ops::matmul::{Matrix, matmul_to_rows};
 use drifting_models::ops::row_products::{Products, row_products, symmetric_row_products};
-use drifting_models::ops::simd::{Kernel, dispatch, dispatch_kernel};
+use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel};
+use pulp::Simd;
 
 use super::DriftError;
 use super::batch::{Columns, KeyBatch};
-use super::numeric::{squared_difference, squares, sum, sum_of_squares};
+use super::numeric::{lane_squares, squared_difference, sum_of_squares};
+use super::points::Points;
 
 /// Length of vectors from which their products are faster row by row than as a product of matrices.
 const LONG: usize = 256;
@@ -17,195 +20,147 @@ const MAX_SQUARED_NORM: f32 = 1e30;
 /// Share of |x|^2 + |y|^2 below which their difference to 2 x.y has lost too many digits.
 const CANCELLED: f32 = 1.0 / 64.0;
 
-/// The points of a problem, in memory that is used for one problem after the other. A generated sample meets every target
-/// of its problem and none of another.
+/// Measures one problem after the other.
 #[derive(Debug, Default)]
-pub(super) struct Points {
-    /// Generated samples x, then the targets y that are not among them: `[rows, D]`, their mean taken away. Drifts do
-    /// not depend on the mean, the precision of distances does.
-    values: Vec<f32>,
-    /// Their squared norms.
+pub(super) struct Ruler {
+    /// Squared norms of all points, then zeros up to whole vectors.
     norms: Vec<f32>,
-    mean: Vec<f32>,
-    generated: usize,
-    columns: Columns,
-    dim: usize,
+    /// Weights of the targets, those that fill up a row being 0.
+    weights: Vec<f32>,
 }
 
-impl Points {
-    /// Takes the points of problem number `index` = group * T + location of `batch`.
+impl Ruler {
+    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) of `points` about their centre into `distances` `[Ng, stride]`; gives the sum of
+    /// d W, `weight` being that of the unconditional targets.
     ///
     /// # Errors
-    /// Vectors that are not finite or too large to square.
-    pub(super) fn gather(&mut self, batch: &KeyBatch<'_>, index: usize) -> Result<(), DriftError> {
-        self.load(batch, index, true);
+    /// Points of problem `index` of `batch` that are not finite or too large to square.
+    pub(super) fn measure(
+        &mut self,
+        points: Points<'_>,
+        weight: f32,
+        (batch, index): (&KeyBatch<'_>, usize),
+        distances: &mut [f32],
+    ) -> Result<f64, DriftError> {
+        self.weigh(points);
         // A NaN is not in the range either; about the centre, one bad number makes all of them bad.
         if self.norms.iter().any(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
             let (group, location) = (index / batch.shape().locations, index % batch.shape().locations);
             let set = culprit(batch, group, location);
             return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
         }
-        Ok(())
-    }
-
-    /// As [`gather`](Self::gather), about the centre or as they are.
-    fn load(&mut self, batch: &KeyBatch<'_>, index: usize, centred: bool) {
-        let (shape, locations) = (batch.shape(), batch.shape().locations);
-        let (group, location) = (index / locations, index % locations);
-        let images = shape.generated + shape.unconditional + shape.positives;
-        (self.generated, self.columns, self.dim) = (shape.generated, batch.columns(), shape.dim);
-        self.values.resize(images * shape.dim, 0.0);
-        self.norms.resize(images, 0.0);
-        self.mean.clear();
-        self.mean.resize(shape.dim, 0.0);
-        dispatch_kernel(Gather { points: self, batch, group, location, centred });
-    }
-
-    /// Generated samples x `[Ng, D]` about the centre.
-    pub(super) fn samples(&self) -> &[f32] {
-        &self.values[..self.generated * self.dim]
-    }
-
-    /// Targets y `[targets, D]` about the centre.
-    pub(super) fn targets(&self) -> &[f32] {
-        &self.values[self.values.len() - self.columns.targets * self.dim..]
-    }
-
-    /// Whether the samples are among the targets, as their first ones.
-    pub(super) fn samples_are_targets(&self) -> bool {
-        self.columns.own > 0
-    }
-
-    /// Targets that are no samples, about the centre.
-    fn others(&self) -> &[f32] {
-        &self.values[self.generated * self.dim..]
-    }
-
-    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) into `distances` `[Ng, targets]`.
-    pub(super) fn measure(&self, distances: &mut [f32]) {
-        let Columns { own, targets, .. } = self.columns;
-        if self.dim < LONG {
-            let (x, y) = (self.samples(), self.targets());
-            let (x, y) = (Matrix::new(x, self.generated, self.dim), Matrix::new(y, targets, self.dim));
-            matmul(distances, x, y.t(), 1.0, Threads::One);
+        let (columns, stride) = (points.columns(), points.columns().stride());
+        let Columns { own, targets, .. } = columns;
+        if points.dim() < LONG {
+            let (x, y) = (points.samples(), points.targets());
+            let x = Matrix::new(x, x.len() / points.dim(), points.dim());
+            matmul_to_rows(distances, stride, x, Matrix::new(y, targets, points.dim()).t());
         } else {
             if own > 0 {
-                symmetric_row_products(Products { values: distances, stride: targets }, self.samples(), self.dim);
+                symmetric_row_products(Products { values: distances, stride }, points.samples(), points.dim());
             }
-            let products = Products { values: &mut distances[own..], stride: targets };
-            row_products(products, self.samples(), self.others(), self.dim);
+            row_products(Products { values: &mut distances[own..], stride }, points.samples(), points.others(), points.dim());
         }
-        let norms = [&self.norms[..], &self.norms[self.norms.len() - targets..]];
-        let sets = [self.samples(), self.targets()];
-        dispatch_kernel(Complete { products: distances, norms, sets, dim: self.dim, same: own > 0 });
-        dispatch(|| distances.iter_mut().for_each(|square| *square = square.max(MIN_SQUARED_DISTANCE).sqrt()));
+        let x = (points.samples(), &self.norms[..points.samples().len() / points.dim()]);
+        let y = (points.targets(), &self.norms[self.norms.len() - LANES - targets..][..stride]);
+        dispatch_lanes(Complete { products: distances, x, y, dim: points.dim(), same: own > 0 });
+        Ok(self.roots(columns, weight, distances))
     }
 
-    /// The distances of [`Distances::Expanded`](super::settings::Distances::Expanded), for which the points of problem
-    /// `index` are taken as they are; they have to be gathered again.
-    pub(super) fn measure_expanded(&mut self, batch: &KeyBatch<'_>, index: usize, distances: &mut [f32]) {
-        self.load(batch, index, false);
-        dispatch_kernel(Expanded { points: self, distances });
+    /// The distances of [`Distances::Expanded`](super::settings::Distances::Expanded), for which `points` are as they are.
+    pub(super) fn measure_expanded(&mut self, points: Points<'_>, weight: f32, distances: &mut [f32]) -> f64 {
+        dispatch_kernel(Expanded { points, distances });
+        self.roots(points.columns(), weight, distances)
     }
 
-    /// |y - z|^2 into `squares` of all pairs of targets that are no samples.
-    pub(super) fn measure_others(&self, squares: &mut [f32]) {
-        let others = self.others();
-        symmetric_row_products(Products { values: squares, stride: others.len() / self.dim }, others, self.dim);
-        let norms = [&self.norms[self.generated..]; 2];
-        dispatch_kernel(Complete { products: squares, norms, sets: [others; 2], dim: self.dim, same: true });
+    /// |y - z|^2 into `squares` `[others, others]` of all pairs of targets that are no samples; rows are filled up to whole
+    /// vectors. After [`measure`](Self::measure).
+    pub(super) fn measure_others(&mut self, points: Points<'_>, squares: &mut [f32]) {
+        let (others, dim) = (points.others(), points.dim());
+        let stride = (others.len() / dim).next_multiple_of(LANES);
+        symmetric_row_products(Products { values: squares, stride }, others, dim);
+        let norms = &self.norms[self.norms.len() - LANES - others.len() / dim..][..stride];
+        dispatch_lanes(Complete { products: squares, x: (others, norms), y: (others, norms), dim, same: true });
     }
-}
 
-/// Sum of d W over all pairs, of `distances` `[Ng, targets]` and the weight of the unconditional targets.
-pub(super) fn weighted_distance_sum(distances: &[f32], columns: Columns, weight: f32) -> f64 {
-    dispatch_kernel(WeightedSum { distances, columns, weight })
-}
+    /// Squared norms of all points.
+    fn weigh(&mut self, points: Points<'_>) {
+        let images = points.all().len() / points.dim();
+        self.norms.clear();
+        self.norms.resize(images + LANES, 0.0);
+        dispatch_lanes(Weigh { points, norms: &mut self.norms[..images] });
+    }
 
-struct WeightedSum<'a> {
-    distances: &'a [f32],
-    columns: Columns,
-    weight: f32,
-}
-
-impl Kernel for WeightedSum<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run(self) -> f64 {
-        let Self { distances, columns: Columns { own, negatives, targets }, weight } = self;
-        let mut total = 0.0;
-        for row in distances.chunks_exact(targets) {
-            let unconditional = weight * sum(&row[own..negatives]);
-            total += f64::from(sum(&row[..own]) + unconditional + sum(&row[negatives..]));
-        }
-        total
+    /// Roots of the squared distances, the numbers that fill up a row being 1e-4; sum of d W.
+    fn roots(&mut self, Columns { own, negatives, targets }: Columns, weight: f32, distances: &mut [f32]) -> f64 {
+        self.weights.clear();
+        self.weights.resize(targets, 1.0);
+        self.weights[own..negatives].fill(weight);
+        self.weights.resize(targets.next_multiple_of(LANES), 0.0);
+        dispatch_lanes(Roots { weights: &self.weights, distances })
     }
 }
 
-/// Copies the points, takes their mean from each of them if they are to be centred, and measures what is left.
-struct Gather<'a, 'b> {
-    points: &'a mut Points,
-    batch: &'a KeyBatch<'b>,
-    group: usize,
-    location: usize,
-    centred: bool,
+/// Squared norms.
+struct Weigh<'a> {
+    points: Points<'a>,
+    norms: &'a mut [f32],
 }
 
-impl Kernel for Gather<'_, '_> {
+impl LaneKernel for Weigh<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
-        let Self { points: Points { values, norms, mean, dim, .. }, batch, group, location, centred } = self;
-        let features = batch.features();
-        let mut rows = values.chunks_exact_mut(*dim);
-        for set in [features.generated, features.unconditional, features.positives] {
-            for (vector, row) in batch.vectors(set, group, location).zip(&mut rows) {
-                for ((mean, value), &number) in mean.iter_mut().zip(row).zip(vector) {
-                    *value = number;
-                    *mean += number;
-                }
-            }
-        }
-        let share = if centred { 1.0 / norms.len() as f32 } else { 0.0 };
-        mean.iter_mut().for_each(|mean| *mean *= share);
-        for (row, norm) in values.chunks_exact_mut(*dim).zip(norms) {
-            row.iter_mut().zip(&*mean).for_each(|(value, mean)| *value -= mean);
-            *norm = squares(row) as f32;
+    fn run<S: Simd, const N: usize>(self, simd: S) {
+        for (norm, point) in self.norms.iter_mut().zip(self.points.all().chunks_exact(self.points.dim())) {
+            *norm = lane_squares::<S, N>(simd, point) as f32;
         }
     }
 }
 
 /// From inner products of two sets to squared distances, those that cancellation has spoilt computed number by number.
 struct Complete<'a> {
+    /// Rows as long as the second set's norms.
     products: &'a mut [f32],
-    norms: [&'a [f32]; 2],
-    sets: [&'a [f32]; 2],
+    /// A set `[rows, D]` and its squared norms.
+    x: (&'a [f32], &'a [f32]),
+    /// As `x`, the norms filled up with zeros to whole vectors.
+    y: (&'a [f32], &'a [f32]),
     dim: usize,
     /// Whether the second set begins with the first: to itself, where all digits are lost, the distance is known.
     same: bool,
 }
 
-impl Kernel for Complete<'_> {
+impl LaneKernel for Complete<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
-        let Self { products, norms: [norms, target_norms], sets: [samples, targets], dim, same } = self;
-        let rows = products.chunks_exact_mut(target_norms.len()).zip(samples.chunks_exact(dim)).zip(norms);
-        for (i, ((row, sample), &norm)) in rows.enumerate() {
-            let mut lost = 0;
-            for (square, target_norm) in row.iter_mut().zip(target_norms) {
-                let sum = norm + target_norm;
-                *square = sum - 2.0 * *square;
-                lost += u32::from(*square < CANCELLED * sum);
+    fn run<S: Simd, const N: usize>(self, simd: S) {
+        let Self { products, x: (x, norms), y: (y, y_norms), dim, same } = self;
+        let (minus_two, cancelled) = (Lanes::<S, N>::splat(simd, -2.0), Lanes::splat(simd, -CANCELLED));
+        let targets = y.len() / dim;
+        let rows = products.chunks_exact_mut(y_norms.len()).zip(x.chunks_exact(dim)).zip(norms);
+        for (i, ((row, x), &norm)) in rows.enumerate() {
+            row[targets..].fill(0.0);
+            if same {
+                row[i] = 0.0;
             }
-            let itself = same.then(|| &mut row[i]).map(|itself| *itself = 0.0).is_some();
-            if lost > u32::from(itself) {
-                for ((square, target_norm), target) in row.iter_mut().zip(target_norms).zip(targets.chunks_exact(dim)) {
-                    if *square < CANCELLED * (norm + target_norm) {
-                        *square = squared_difference(sample, target);
+            let x_norm = Lanes::<S, N>::splat(simd, norm);
+            // What is left of each square beyond what it must be.
+            let mut least = Lanes::<S, N>::splat(simd, 0.0);
+            for (square, y_norm) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(y_norms.as_chunks::<LANES>().0) {
+                let sum = x_norm.add(simd, Lanes::load(simd, y_norm));
+                let found = Lanes::<S, N>::load(simd, square).mul_add(simd, minus_two, sum);
+                least = least.min(simd, sum.mul_add(simd, cancelled, found));
+                found.store(square);
+            }
+            if same {
+                row[i] = 0.0;
+            }
+            if least.smallest(simd) < 0.0 {
+                for ((square, y_norm), y) in row.iter_mut().zip(y_norms).zip(y.chunks_exact(dim)) {
+                    if *square < CANCELLED * (norm + y_norm) {
+                        *square = squared_difference(x, y);
                     }
                 }
             }
@@ -213,9 +168,36 @@ impl Kernel for Complete<'_> {
     }
 }
 
-/// Distances from norms and products that are added up in order, the latter fused.
+/// Distances from their squares, and the sum of d W.
+struct Roots<'a> {
+    /// Of a row.
+    weights: &'a [f32],
+    distances: &'a mut [f32],
+}
+
+impl LaneKernel for Roots<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(self, simd: S) -> f64 {
+        let least = Lanes::<S, N>::splat(simd, MIN_SQUARED_DISTANCE);
+        let mut total = 0.0;
+        for row in self.distances.chunks_exact_mut(self.weights.len()) {
+            let mut sum = Lanes::<S, N>::splat(simd, 0.0);
+            for (distance, weight) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(self.weights.as_chunks::<LANES>().0) {
+                let root = Lanes::<S, N>::load(simd, distance).max(simd, least).sqrt(simd);
+                sum = root.mul_add(simd, Lanes::load(simd, weight), sum);
+                root.store(distance);
+            }
+            total += f64::from(sum.sum(simd));
+        }
+        total
+    }
+}
+
+/// Squared distances from norms and products that are added up in order, the latter fused.
 struct Expanded<'a> {
-    points: &'a Points,
+    points: Points<'a>,
     distances: &'a mut [f32],
 }
 
@@ -225,12 +207,13 @@ impl Kernel for Expanded<'_> {
     #[inline(always)]
     fn run(self) {
         let Self { points, distances } = self;
-        let (dim, targets) = (points.dim, points.columns.targets);
+        let (dim, stride) = (points.dim(), points.columns().stride());
         let norm = |x: &[f32]| x.iter().fold(0.0, |sum, x| sum + x * x);
-        for (x, row) in points.samples().chunks_exact(dim).zip(distances.chunks_exact_mut(targets)) {
-            for (y, distance) in points.targets().chunks_exact(dim).zip(row) {
+        for (x, row) in points.samples().chunks_exact(dim).zip(distances.chunks_exact_mut(stride)) {
+            row.fill(0.0);
+            for (y, square) in points.targets().chunks_exact(dim).zip(row) {
                 let product = x.iter().zip(y).fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum));
-                *distance = (norm(x) + norm(y) - 2.0 * product).max(MIN_SQUARED_DISTANCE).sqrt();
+                *square = norm(x) + norm(y) - 2.0 * product;
             }
         }
     }
@@ -258,24 +241,25 @@ mod tests {
         KeyBatch::new("test", shape, Features { generated, positives, unconditional: &[], weight: &[0.0] }).unwrap()
     }
 
-    fn measured(generated: &[f32], positives: &[f32]) -> Vec<f32> {
-        let (mut points, mut distances) = (Points::default(), vec![0.0; 6]);
-        points.gather(&batch(generated, positives), 0).unwrap();
-        points.measure(&mut distances);
-        distances
+    /// The distances and their sum.
+    fn measured(generated: &[f32], positives: &[f32]) -> Result<(Vec<f32>, f64), DriftError> {
+        let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
+        let points = Points::gather(&batch, 0, &mut values, &mut Vec::new());
+        let sum = Ruler::default().measure(points, 0.0, (&batch, 0), &mut distances)?;
+        Ok(([&distances[..3], &distances[16..19]].concat(), sum))
     }
 
     fn expanded(generated: &[f32], positives: &[f32]) -> Vec<f32> {
-        let (mut points, mut distances) = (Points::default(), vec![0.0; 6]);
-        points.measure_expanded(&batch(generated, positives), 0, &mut distances);
-        distances
+        let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
+        Ruler::default().measure_expanded(Points::copy(&batch, 0, &mut values), 0.0, &mut distances);
+        [&distances[..3], &distances[16..19]].concat()
     }
 
     #[test]
     fn distances_are_euclidean_wherever_the_points_are() {
         for offset in [0.0, 1e4] {
             let points = [offset, 0.0, offset + 3.0, 4.0, offset, 1.0];
-            let distances = measured(&points[..4], &points[4..]);
+            let (distances, _) = measured(&points[..4], &points[4..]).unwrap();
             let expected = [1e-4, 5.0, 1.0, 5.0, 1e-4, 18f32.sqrt()];
             for (found, expected) in distances.iter().zip(expected) {
                 assert!((found - expected).abs() < 1e-6 * expected.max(1.0), "{found} {expected}");
@@ -296,17 +280,15 @@ mod tests {
 
     #[test]
     fn points_in_one_place_are_1e_4_apart() {
-        let distances = measured(&[7.3, -2.1, 7.3, -2.1], &[7.3, -2.1]);
+        let (distances, sum) = measured(&[7.3, -2.1, 7.3, -2.1], &[7.3, -2.1]).unwrap();
         assert_eq!(distances, [1e-4; 6]);
-        let columns = Columns { own: 2, negatives: 2, targets: 3 };
-        assert!((weighted_distance_sum(&distances, columns, 0.0) - 6e-4).abs() < 1e-9);
+        assert!((sum - 6e-4).abs() < 1e-9);
     }
 
     #[test]
     fn numbers_that_cannot_be_squared_are_errors_that_say_where() {
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
-            let error =
-                Points::default().gather(&batch(&[0.0, 1.0, 2.0, bad], &[0.0, 0.0]), 0).unwrap_err().to_string();
+            let error = measured(&[0.0, 1.0, 2.0, bad], &[0.0, 0.0]).unwrap_err().to_string();
             assert!(error.starts_with("feature key test: class group 0, location 0:"), "{error}");
         }
     }

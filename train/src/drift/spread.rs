@@ -4,7 +4,7 @@
 //! distances between all targets cost less than the drifts of all temperatures, and the vectors are not read again.
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
-use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel};
 
 use super::batch::{Columns, KeyShape};
 use super::numeric::{absolute_sum, dot};
@@ -33,9 +33,9 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Sum of |V|^2 of each temperature into `sums`, from `coefficients` `[temperatures, Ng, targets]`, `distances` `[Ng,
-    /// targets]` and the squared distances `others` of all pairs of targets that are no samples. False where they have too
-    /// few digits: points in one place, or drifts that are small beside the distances.
+    /// Sum of |V|^2 of each temperature into `sums`, from `coefficients` `[temperatures, Ng, stride]`, `distances` `[Ng,
+    /// stride]` and the squared distances `others` of all pairs of targets that are no samples, whose rows are filled up to
+    /// whole vectors. False where they have too few digits: points in one place, or drifts that are small beside the distances.
     pub(super) fn sums(
         &mut self,
         coefficients: &[f32],
@@ -43,19 +43,20 @@ impl Spread {
         columns: Columns,
         sums: &mut [f64],
     ) -> bool {
-        let Columns { own, targets, .. } = columns;
-        let (rows, apart) = (coefficients.len() / targets, targets - own);
-        self.squares.resize(distances.len(), 0.0);
+        let (Columns { own, targets, .. }, stride) = (columns, columns.stride());
+        let (rows, apart) = (coefficients.len() / stride, targets - own);
+        self.squares.resize(distances.len() / stride * targets, 0.0);
         let (least, largest) = dispatch_kernel(Square { distances, columns, squares: &mut self.squares });
         if least <= MIN_SQUARED_DISTANCE {
             return false;
         }
         self.products.resize(rows * (targets + apart), 0.0);
         let (near, far) = self.products.split_at_mut(rows * targets);
-        let of_samples = Matrix::strided(coefficients, rows, own, targets);
+        let of_samples = Matrix::strided(coefficients, rows, own, stride);
         matmul(near, of_samples, Matrix::new(&self.squares, own, targets), 1.0, Threads::One);
-        let of_others = Matrix::strided(&coefficients[own..], rows, apart, targets);
-        matmul(far, of_others, Matrix::new(others, apart, apart), 1.0, Threads::One);
+        let of_others = Matrix::strided(&coefficients[own..], rows, apart, stride);
+        let others = Matrix::strided(others, apart, apart, apart.next_multiple_of(LANES));
+        matmul(far, of_others, others, 1.0, Threads::One);
         dispatch_kernel(AddUp { coefficients, columns, near, far, largest, sums })
     }
 }
@@ -72,9 +73,9 @@ impl Kernel for Square<'_> {
 
     #[inline(always)]
     fn run(self) -> (f32, f32) {
-        let Columns { own, targets, .. } = self.columns;
+        let (Columns { own, targets, .. }, stride) = (self.columns, self.columns.stride());
         let (mut least, mut largest) = (f32::INFINITY, 0.0);
-        let rows = self.squares.chunks_exact_mut(targets).zip(self.distances.chunks_exact(targets));
+        let rows = self.squares.chunks_exact_mut(targets).zip(self.distances.chunks_exact(stride));
         for (i, (squares, distances)) in rows.enumerate() {
             squares.iter_mut().zip(distances).for_each(|(square, distance)| *square = distance * distance);
             squares[i] = f32::INFINITY;
@@ -104,14 +105,18 @@ impl Kernel for AddUp<'_> {
 
     #[inline(always)]
     fn run(self) -> bool {
-        let Self { coefficients, columns: Columns { own, targets, .. }, near, far, largest, sums } = self;
-        let mut rows =
-            coefficients.chunks_exact(targets).zip(near.chunks_exact(targets)).zip(far.chunks_exact(targets - own));
-        let per_temperature = coefficients.len() / targets / sums.len();
+        let Self { coefficients, columns, near, far, largest, sums } = self;
+        let Columns { own, targets, .. } = columns;
+        let mut rows = coefficients
+            .chunks_exact(columns.stride())
+            .zip(near.chunks_exact(targets))
+            .zip(far.chunks_exact(targets - own));
+        let per_temperature = coefficients.len() / columns.stride() / sums.len();
         for sum in sums {
             let mut masses = 0.0;
             *sum = 0.0;
             for ((coefficients, near), far) in rows.by_ref().take(per_temperature) {
+                let coefficients = &coefficients[..targets];
                 *sum -= 0.5 * (dot(coefficients, near) + dot(&coefficients[own..], far));
                 masses += f64::from(absolute_sum(coefficients)).powi(2);
             }
