@@ -147,7 +147,7 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::points::Points;
+    use super::super::points::{self, Points};
     use super::super::problem::Ruler;
     use super::super::{Features, KeyBatch, KeyShape};
     use super::*;
@@ -161,8 +161,10 @@ mod tests {
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
         let batch = KeyBatch::new("test", shape, features).unwrap();
         let (mut values, mut rows) = (vec![0.0; 42 * 3], vec![0.0; 8 * 48]);
-        let points = Points::gather(&batch, 0, &mut values, &mut Vec::new());
-        Ruler::default().measure(points, weight, (&batch, 0), &mut rows).unwrap();
+        points::gather(&batch, 0, &mut values);
+        let (points, mut ruler) = (Points::centred(&batch, &mut values, &mut Vec::new()), Ruler::default());
+        ruler.check(points, &batch, 0).unwrap();
+        ruler.measure(points, weight, &mut rows);
         let mut distances: Vec<f32> = rows.chunks_exact(48).flat_map(|row| &row[..42]).copied().collect();
         distances.iter_mut().step_by(43).take(8).for_each(|itself| *itself += settings.mask);
         let columns = batch.columns();

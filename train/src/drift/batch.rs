@@ -135,6 +135,13 @@ impl<'a> KeyBatch<'a> {
         of_weight_one as f64 + f64::from(self.features.weight[group]) * self.shape.unconditional as f64
     }
 
+    /// The images `[T, D]` of `set` of `group`.
+    pub(super) fn images(&self, set: &'a [f32], group: usize) -> impl Iterator<Item = &'a [f32]> + use<'a> {
+        let KeyShape { groups, locations, dim, .. } = self.shape;
+        let each = set.len() / groups;
+        set[group * each..][..each].chunks_exact(locations * dim)
+    }
+
     /// The vectors of `set` at `location` of `group`, one per image.
     pub(super) fn vectors(
         &self,
@@ -142,11 +149,8 @@ impl<'a> KeyBatch<'a> {
         group: usize,
         location: usize,
     ) -> impl Iterator<Item = &'a [f32]> + use<'a> {
-        let KeyShape { groups, locations, dim, .. } = self.shape;
-        let images = set.len() / (groups * locations * dim);
-        let image = locations * dim;
-        let group = &set[group * images * image..][..images * image];
-        group.chunks_exact(image).map(move |image| &image[location * dim..][..dim])
+        let dim = self.shape.dim;
+        self.images(set, group).map(move |image| &image[location * dim..][..dim])
     }
 }
 

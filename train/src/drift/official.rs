@@ -9,7 +9,6 @@ use drifting_models::ops::simd::LANES;
 use pulp::Simd;
 
 use super::batch::Columns;
-use super::numeric::inverse;
 use super::settings::{Coupling, DriftSettings, Kernel, WeightPlacement};
 
 /// Distance of what fills up a row; no kernel reaches so far.
@@ -31,18 +30,22 @@ pub(super) fn is_official(settings: &DriftSettings) -> bool {
 pub(super) struct Official {
     /// Distances in the kernel's unit, masked: `[Ng, stride]`.
     scaled: Vec<f32>,
+    /// What belongs to rows and to columns, [`LANES`] at a time.
     rows: Vec<Row>,
-    /// What belongs to columns, [`LANES`] at a time.
     columns: Vec<Column>,
 }
 
-/// What belongs to a sample.
+/// What belongs to [`LANES`] samples.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
-    /// Distance of its nearest target.
-    nearest: f32,
-    /// 1 / norm of the roots.
-    share: f32,
+    /// Distance of the nearest target.
+    nearest: [f32; LANES],
+    /// Squares of the roots, then 1 / their norm.
+    share: [f32; LANES],
+    /// Affinities to all negatives, then what theirs are multiplied by.
+    negative: [f32; LANES],
+    /// As `negative`, of the positives.
+    positive: [f32; LANES],
 }
 
 /// What belongs to [`LANES`] targets.
@@ -71,7 +74,8 @@ impl Official {
         coefficients: &mut [f32],
     ) {
         self.scaled.resize(distances.len(), 0.0);
-        self.rows.resize(distances.len() / columns.stride(), Row::default());
+        self.rows.clear();
+        self.rows.resize((distances.len() / columns.stride()).div_ceil(LANES), Row::default());
         self.mark(columns, weight);
         dispatch_lanes(Scale { memory: self, distances, per_unit: 1.0 / unit, own: columns.own, settings });
         for (&temperature, coefficients) in
@@ -119,7 +123,7 @@ impl LaneKernel for Scale<'_> {
         let per_unit = Lanes::<S, N>::splat(simd, per_unit);
         let stride = columns.len() * LANES;
         let matrix = scaled.chunks_exact_mut(stride).zip(distances.chunks_exact(stride));
-        for (i, ((scaled, distances), row)) in matrix.zip(rows).enumerate() {
+        for (i, (scaled, distances)) in matrix.enumerate() {
             let (scaled, distances) = (scaled.as_chunks_mut::<LANES>().0, distances.as_chunks::<LANES>().0);
             for ((scaled, distance), column) in scaled.iter_mut().zip(distances).zip(&*columns) {
                 let beyond = Lanes::load(simd, &column.beyond);
@@ -135,7 +139,7 @@ impl LaneKernel for Scale<'_> {
                 nearest = nearest.min(simd, scaled);
                 Lanes::load(simd, &column.nearest).min(simd, scaled).store(&mut column.nearest);
             }
-            row.nearest = nearest.smallest(simd);
+            rows[i / LANES].nearest[i % LANES] = nearest.smallest(simd);
         }
     }
 }
@@ -164,8 +168,8 @@ impl LaneKernel for BothAxes<'_> {
             zero.store(&mut column.share);
         }
         let matrix = coefficients.chunks_exact_mut(stride).zip(scaled.chunks_exact(stride));
-        for ((products, scaled), row) in matrix.zip(&mut *rows) {
-            let nearest = Lanes::splat(simd, row.nearest);
+        for (i, (products, scaled)) in matrix.enumerate() {
+            let nearest = Lanes::splat(simd, rows[i / LANES].nearest[i % LANES]);
             let mut squares = zero;
             let products = products.as_chunks_mut::<LANES>().0.iter_mut();
             for ((product, scaled), column) in products.zip(scaled.as_chunks::<LANES>().0).zip(&mut *columns) {
@@ -176,16 +180,16 @@ impl LaneKernel for BothAxes<'_> {
                 squares = over_y.mul_add(simd, over_y, squares);
                 over_x.mul_add(simd, over_x, Lanes::load(simd, &column.share)).store(&mut column.share);
             }
-            row.share = inverse(squares.sum(simd)).sqrt();
+            rows[i / LANES].share[i % LANES] = squares.sum(simd);
         }
-        for column in &mut *columns {
-            one.div(simd, Lanes::load(simd, &column.share)).sqrt(simd).store(&mut column.share);
+        for share in rows.iter_mut().map(|row| &mut row.share).chain(columns.iter_mut().map(|column| &mut column.share)) {
+            one.div(simd, Lanes::load(simd, share)).sqrt(simd).store(share);
         }
         let floor = Lanes::<S, N>::splat(simd, settings.floor.sqrt());
-        for (i, (row, found)) in rows.iter().zip(coefficients.chunks_exact_mut(stride)).enumerate() {
-            let row_share = Lanes::splat(simd, row.share);
+        for (i, products) in coefficients.chunks_exact_mut(stride).enumerate() {
+            let row_share = Lanes::splat(simd, rows[i / LANES].share[i % LANES]);
             let (mut negative, mut positive) = (zero, zero);
-            for (product, column) in found.as_chunks_mut::<LANES>().0.iter_mut().zip(&*columns) {
+            for (product, column) in products.as_chunks_mut::<LANES>().0.iter_mut().zip(&*columns) {
                 let share = Lanes::load(simd, &column.share);
                 let affinity =
                     Lanes::<S, N>::load(simd, product).mul(simd, row_share).mul(simd, share).max(simd, floor);
@@ -193,10 +197,19 @@ impl LaneKernel for BothAxes<'_> {
                 positive = affinity.mul_add(simd, Lanes::load(simd, &column.positive), positive);
                 affinity.store(product);
             }
-            let (push, pull) = settings.factors(negative.sum(simd), positive.sum(simd));
-            let (push, pull) = (Lanes::splat(simd, push), Lanes::splat(simd, pull));
+            rows[i / LANES].negative[i % LANES] = negative.sum(simd);
+            rows[i / LANES].positive[i % LANES] = positive.sum(simd);
+        }
+        for Row { negative, positive, .. } in rows.iter_mut() {
+            for (negative, positive) in negative.iter_mut().zip(positive) {
+                (*negative, *positive) = settings.factors(*negative, *positive);
+            }
+        }
+        for (i, affinities) in coefficients.chunks_exact_mut(stride).enumerate() {
+            let Row { negative, positive, .. } = &rows[i / LANES];
+            let (push, pull) = (Lanes::splat(simd, negative[i % LANES]), Lanes::splat(simd, positive[i % LANES]));
             let mut sum = zero;
-            for (affinity, column) in found.as_chunks_mut::<LANES>().0.iter_mut().zip(&*columns) {
+            for (affinity, column) in affinities.as_chunks_mut::<LANES>().0.iter_mut().zip(&*columns) {
                 let positive = Lanes::load(simd, &column.positive).mul(simd, pull);
                 let factor = Lanes::<S, N>::load(simd, &column.negative).mul_add(simd, push, positive);
                 let coefficient = Lanes::load(simd, affinity).mul(simd, factor);
@@ -204,7 +217,7 @@ impl LaneKernel for BothAxes<'_> {
                 coefficient.store(affinity);
             }
             if i < own {
-                found[i] -= sum.sum(simd);
+                affinities[i] -= sum.sum(simd);
             }
         }
     }

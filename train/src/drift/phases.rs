@@ -10,6 +10,8 @@
 //! Distances are kept from phase to phase, and of the drifts themselves or their coefficients what is less, if it is little. What
 //! is not kept is computed again, in memory that belongs to a thread.
 
+use std::cell::RefCell;
+
 use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
 use drifting_models::ops::simd::LANES;
 use drifting_models::profile;
@@ -29,15 +31,15 @@ use super::spare::Spare;
 use super::spread::{self, Spread};
 
 /// Numbers of an image that one task takes at least, where it has so many: vectors that lie side by side are read together.
-const STRETCH: usize = 1024;
+const STRETCH: usize = 512;
 /// Drifts or coefficients that are kept from one phase to the next at most, in bytes.
 const KEPT: usize = 64 << 20;
 
-/// Memory of a thread, used for one problem after the other.
+/// Memory of a thread, used for one task after the other.
 #[derive(Default)]
 struct Scratch {
     ruler: Ruler,
-    /// Points `[images, D]`.
+    /// Points of the problems of a task `[problems, images, D]`.
     points: Vec<f32>,
     mean: Vec<f32>,
     finder: Coefficients,
@@ -48,6 +50,18 @@ struct Scratch {
     spread: Spread,
     /// V `[temperatures, Ng, D]`, or F `[Ng, D]`.
     drifts: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// As many numbers as `len` of `memory`, whatever they were before.
+fn some(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    &mut memory[..len]
 }
 
 /// The distances of all problems of a batch (method step 1).
@@ -67,6 +81,7 @@ pub struct Measured<'a> {
 struct Sizes {
     distances: usize,
     squares: usize,
+    points: usize,
     stretch: usize,
 }
 
@@ -101,33 +116,41 @@ impl<'a> Measured<'a> {
         let _span = profile::span("distances");
         settings.validate()?;
         let (shape, columns) = (batch.shape(), batch.columns());
-        let sizes = Sizes { distances: shape.generated * columns.stride(), squares, stretch: stretch(shape) };
+        let sizes = Sizes {
+            distances: shape.generated * columns.stride(),
+            squares,
+            points: points::images(shape) * shape.dim,
+            stretch: stretch(shape),
+        };
         let mut distances = Spare::of(shape.problems() * sizes.problem());
         let weights = batch.features().weight;
         let tasks = distances.par_chunks_exact_mut(sizes.task()).enumerate();
-        let sums = tasks.map_init(Scratch::default, |scratch, (task, distances)| {
+        let measure = |scratch: &mut Scratch, task: usize, distances: &mut [f32]| {
             let Scratch { ruler, points, mean, .. } = scratch;
-            points.resize(points::images(shape) * shape.dim, 0.0);
-            let problems = distances.chunks_exact_mut(sizes.problem()).enumerate();
-            let measure = |(number, distances): (usize, &mut [f32])| {
-                let index = task * sizes.stretch + number;
-                let weight = weights[index / shape.locations];
+            let first = task * sizes.stretch;
+            let weight = weights[first / shape.locations];
+            let points = some(points, sizes.stretch * sizes.points);
+            points::gather(batch, first, points);
+            let problems = distances.chunks_exact_mut(sizes.problem()).zip(points.chunks_exact_mut(sizes.points));
+            let measure = |(number, (distances, points)): (usize, (&mut [f32], &mut [f32]))| {
                 let (distances, squares) = distances.split_at_mut(sizes.distances);
-                let centred = Points::gather(batch, index, points, mean);
-                let sum = ruler.measure(centred, weight, (batch, index), distances)?;
+                if settings.distances == Distances::Expanded {
+                    ruler.check(Points::new(batch, points), batch, first + number)?;
+                    return Ok(ruler.measure_expanded(Points::new(batch, points), weight, distances));
+                }
+                let points = Points::centred(batch, points, mean);
+                ruler.check(points, batch, first + number)?;
                 if !squares.is_empty() {
-                    ruler.measure_others(centred, squares);
+                    ruler.measure_others(points, squares);
                 }
-                match settings.distances {
-                    Distances::Accurate => Ok(sum),
-                    Distances::Expanded => {
-                        Ok(ruler.measure_expanded(Points::copy(batch, index, points), weight, distances))
-                    }
-                }
+                Ok(ruler.measure(points, weight, distances))
             };
-            problems.map(measure).collect::<Result<Vec<_>, _>>()
+            problems.enumerate().map(measure).collect::<Result<Vec<_>, _>>()
+        };
+        let tasks = tasks.map(|(task, distances)| {
+            SCRATCH.with_borrow_mut(|scratch| measure(scratch, task, distances))
         });
-        let sums: Vec<f64> = in_order(sums.collect())?.concat();
+        let sums: Vec<f64> = in_order(tasks.collect())?.concat();
         let means = group_means(batch, &sums);
         Ok(Self { batch: *batch, settings, distances, sizes, means })
     }
@@ -245,15 +268,21 @@ impl<'a> Drifts<'a> {
         keep.resize_with(batch.shape().problems() / sizes.stretch, Default::default);
         let mut drifts = Self { measured, units, squares: Vec::new(), kept: (kept, Spare::default()) };
         let tasks = distances.par_chunks_exact(sizes.task()).zip(keep).enumerate();
-        let sums = tasks.map_init(Scratch::default, |scratch, (task, (distances, keep))| {
+        let squares = |scratch: &mut Scratch, task: usize, distances: &[f32], keep: &mut [f32]| {
+            let first = task * sizes.stretch;
+            if sizes.squares == 0 {
+                points::gather(batch, first, some(&mut scratch.points, sizes.stretch * sizes.points));
+            }
             let mut keep = keep.chunks_exact_mut(each.max(1));
             let mut sums = vec![0.0; sizes.stretch * temperatures];
             let problems = distances.chunks_exact(sizes.problem()).zip(sums.chunks_exact_mut(temperatures));
             for (number, (distances, sums)) in problems.enumerate() {
-                let keep = keep.next().unwrap_or_default();
-                drifts.squares_of(task * sizes.stretch + number, distances, keep, scratch, sums);
+                drifts.squares_of((first, number), distances, keep.next().unwrap_or_default(), scratch, sums);
             }
             sums
+        };
+        let sums = tasks.map(|(task, (distances, keep))| {
+            SCRATCH.with_borrow_mut(|scratch| squares(scratch, task, distances, keep))
         });
         let sums: Vec<f64> = sums.collect::<Vec<_>>().concat();
         let count = (locations * generated * dim) as f64;
@@ -265,24 +294,37 @@ impl<'a> Drifts<'a> {
         drifts
     }
 
-    /// Sum of V^2 of each temperature of one problem into `sums`, and what is kept of it into `keep`.
-    fn squares_of(&self, index: usize, measured: &[f32], keep: &mut [f32], scratch: &mut Scratch, sums: &mut [f64]) {
+    /// Sum of V^2 of each temperature of problem `first` + `number` into `sums`, and what is kept of it into `keep`.
+    fn squares_of(
+        &self,
+        (first, number): (usize, usize),
+        measured: &[f32],
+        keep: &mut [f32],
+        scratch: &mut Scratch,
+        sums: &mut [f64],
+    ) {
         let Measured { batch, sizes, .. } = self.measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
         let Scratch { points, mean, finder, coefficients, spread, drifts, .. } = scratch;
-        let (units, (distances, others)) = (self.units[index / locations], measured.split_at(sizes.distances));
-        coefficients.resize(sums.len() * sizes.distances, 0.0);
-        drifts.resize(sums.len() * generated * dim, 0.0);
+        let (units, (distances, others)) = (self.units[first / locations], measured.split_at(sizes.distances));
+        let coefficients = some(coefficients, sums.len() * sizes.distances);
+        let drifts = some(drifts, sums.len() * generated * dim);
         let (coefficients, drifts) = match self.kept.0 {
-            Kept::Drifts => (&mut coefficients[..], keep),
-            Kept::Coefficients => (keep, &mut drifts[..]),
-            Kept::Nothing => (&mut coefficients[..], &mut drifts[..]),
+            Kept::Drifts => (coefficients, keep),
+            Kept::Coefficients => (keep, drifts),
+            Kept::Nothing => (coefficients, drifts),
         };
-        self.find(index, distances, finder, coefficients);
+        self.find(first, distances, finder, coefficients);
         let known = !others.is_empty() && spread.sums(coefficients, (distances, others), batch.columns(), sums);
         if !known {
-            points.resize(points::images(batch.shape()) * dim, 0.0);
-            force::drifts(coefficients, Points::gather(batch, index, points, mean), drifts);
+            let points = if others.is_empty() {
+                &mut points[number * sizes.points..][..sizes.points]
+            } else {
+                let points = some(points, sizes.points);
+                points::gather(batch, first + number, points);
+                points
+            };
+            force::drifts(coefficients, Points::centred(batch, points, mean), drifts);
             let drifts = drifts.chunks_exact(generated * dim);
             sums.iter_mut().zip(drifts).for_each(|(sum, drifts)| *sum = sum_of_squares(drifts));
         }
@@ -290,7 +332,7 @@ impl<'a> Drifts<'a> {
         sums.iter_mut().for_each(|sum| *sum /= unit * unit);
     }
 
-    /// The coefficients of problem `index` with its `distances`.
+    /// The coefficients of a problem with its `distances`, of the group of problem `index`.
     fn find(&self, index: usize, distances: &[f32], finder: &mut Coefficients, coefficients: &mut [f32]) {
         let Measured { batch, settings, .. } = self.measured;
         let group = index / batch.shape().locations;
@@ -308,44 +350,61 @@ impl<'a> Drifts<'a> {
         let mut force = vec![0.0; groups * generated * locations * dim];
         let tasks = tasks(&mut force, batch.shape(), sizes.stretch);
         let tasks = tasks.into_par_iter().zip(distances.par_chunks_exact(sizes.task())).enumerate();
-        let squares = tasks.map_init(Scratch::default, |scratch, (task, (mut images, measured))| {
-            let group = task * sizes.stretch / locations;
+        let forces = |scratch: &mut Scratch, task: usize, images: &mut [&mut [f32]], measured: &[f32]| {
+            let first = task * sizes.stretch;
+            let group = first / locations;
             let unit = f64::from(self.units[group].feature);
             let factor = |groups: &Vec<f64>| (drift_factor(groups[group], settings) / unit) as f32;
             let factors: Vec<f32> = mean_squares.iter().map(factor).collect();
-            scratch.drifts.resize(generated * dim, 0.0);
+            if !matches!(self.kept.0, Kept::Drifts) {
+                points::gather(batch, first, some(&mut scratch.points, sizes.stretch * sizes.points));
+            }
             let mut square = 0.0;
             for (number, measured) in measured.chunks_exact(sizes.problem()).enumerate() {
-                self.sum_of(task * sizes.stretch + number, &measured[..sizes.distances], &factors, scratch);
-                let Scratch { drifts, .. } = &*scratch;
-                square += dispatch_lanes(Place { drifts, slope: slopes[group], number, images: &mut images, dim });
+                let drifts = self.sum_of((first, number), &measured[..sizes.distances], &factors, scratch);
+                square += dispatch_lanes(Place { drifts, slope: slopes[group], number, images, dim });
             }
             square
+        };
+        let squares = tasks.map(|(task, (mut images, measured))| {
+            SCRATCH.with_borrow_mut(|scratch| forces(scratch, task, &mut images, measured))
         });
         let squares: Vec<f64> = squares.collect();
         Ok((force, squares.iter().sum()))
     }
 
-    /// F of problem `index`, the sum of V of each temperature times its factor, into the drifts of `scratch`.
-    fn sum_of(&self, index: usize, distances: &[f32], factors: &[f32], scratch: &mut Scratch) {
-        let Measured { batch, .. } = self.measured;
+    /// F `[Ng, D]` of problem `first` + `number`: the sum of V of each temperature times its factor.
+    fn sum_of<'b>(
+        &self,
+        (first, number): (usize, usize),
+        distances: &[f32],
+        factors: &[f32],
+        scratch: &'b mut Scratch,
+    ) -> &'b [f32] {
+        let Measured { batch, sizes, .. } = self.measured;
+        let KeyShape { generated, dim, .. } = batch.shape();
         let Scratch { points, mean, finder, coefficients, sum, drifts, .. } = scratch;
+        let drifts = some(drifts, generated * dim);
         let (kept, numbers) = &self.kept;
         let each = numbers.len() / batch.shape().problems();
-        let numbers = &numbers[index * each..][..each];
+        let numbers = &numbers[(first + number) * each..][..each];
         let coefficients = match kept {
-            Kept::Drifts => return force::sum_up(numbers, factors, drifts),
+            Kept::Drifts => {
+                force::sum_up(numbers, factors, drifts);
+                return drifts;
+            }
             Kept::Coefficients => numbers,
             Kept::Nothing => {
-                coefficients.resize(factors.len() * distances.len(), 0.0);
-                self.find(index, distances, finder, coefficients);
-                &coefficients[..]
+                let coefficients = some(coefficients, factors.len() * distances.len());
+                self.find(first, distances, finder, coefficients);
+                coefficients
             }
         };
-        sum.resize(distances.len(), 0.0);
+        let sum = some(sum, distances.len());
         force::sum_up(coefficients, factors, sum);
-        points.resize(points::images(batch.shape()) * batch.shape().dim, 0.0);
-        force::drifts(sum, Points::gather(batch, index, points, mean), drifts);
+        let points = &mut points[number * sizes.points..][..sizes.points];
+        force::drifts(sum, Points::centred(batch, points, mean), drifts);
+        drifts
     }
 }
 

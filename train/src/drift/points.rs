@@ -17,26 +17,17 @@ pub(super) struct Points<'a> {
 }
 
 impl<'a> Points<'a> {
-    /// Those of a problem of `batch`, gathered before.
+    /// Those of one problem of `batch`, [gathered](gather) before, as they are.
     pub(super) fn new(batch: &KeyBatch<'_>, values: &'a [f32]) -> Self {
         let KeyShape { generated, dim, .. } = batch.shape();
         Self { values, generated, columns: batch.columns(), dim }
     }
 
-    /// Copies those of problem number `index` = group * T + location of `batch` to `values` `[images, D]`, and takes their mean
-    /// away. Drifts do not depend on it, the precision of distances does.
-    pub(super) fn gather(batch: &KeyBatch<'_>, index: usize, values: &'a mut [f32], mean: &mut Vec<f32>) -> Self {
+    /// As [`new`](Self::new), with their mean taken away. Drifts do not depend on it, the precision of distances does.
+    pub(super) fn centred(batch: &KeyBatch<'_>, values: &'a mut [f32], mean: &mut Vec<f32>) -> Self {
         mean.clear();
         mean.resize(batch.shape().dim, 0.0);
-        dispatch_lanes(Gather { batch, index, values, mean });
-        Self::new(batch, values)
-    }
-
-    /// As [`gather`](Self::gather), but as they are.
-    pub(super) fn copy(batch: &KeyBatch<'_>, index: usize, values: &'a mut [f32]) -> Self {
-        for (row, vector) in values.chunks_exact_mut(batch.shape().dim).zip(vectors(batch, index)) {
-            row.copy_from_slice(vector);
-        }
+        dispatch_lanes(Centre { values, mean });
         Self::new(batch, values)
     }
 
@@ -81,22 +72,17 @@ pub(super) fn images(KeyShape { generated, positives, unconditional, .. }: KeySh
     generated + unconditional + positives
 }
 
-/// The vectors of problem number `index` in their order.
-fn vectors<'a>(batch: &KeyBatch<'a>, index: usize) -> impl Iterator<Item = &'a [f32]> {
-    let (group, location) = (index / batch.shape().locations, index % batch.shape().locations);
-    let features = batch.features();
-    let sets = [features.generated, features.unconditional, features.positives];
-    let batch = *batch;
-    sets.into_iter().flat_map(move |set| batch.vectors(set, group, location))
+/// Copies the points of problems number `first` = group * T + location and following ones of the same group to `values`
+/// `[problems, images, D]`, as many as there is room for. Each image is read in one stretch: its vectors lie side by side, those of
+/// different images often where they would drive each other out of the cache.
+pub(super) fn gather(batch: &KeyBatch<'_>, first: usize, values: &mut [f32]) {
+    dispatch_lanes(Gather { batch, first, values });
 }
 
-/// Copies the points and takes their mean from each of them.
 struct Gather<'a, 'b> {
     batch: &'a KeyBatch<'b>,
-    index: usize,
+    first: usize,
     values: &'a mut [f32],
-    /// Zeros.
-    mean: &'a mut [f32],
 }
 
 impl LaneKernel for Gather<'_, '_> {
@@ -104,25 +90,51 @@ impl LaneKernel for Gather<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd, const N: usize>(self, simd: S) {
-        let Self { batch, index, values, mean } = self;
-        let dim = mean.len();
-        let (group, location) = (index / batch.shape().locations, index % batch.shape().locations);
+        let Self { batch, first, values } = self;
+        let (locations, dim) = (batch.shape().locations, batch.shape().dim);
+        let (group, location) = (first / locations, first % locations);
+        let problem = images(batch.shape()) * dim;
         let features = batch.features();
-        let mut rows = values.chunks_exact_mut(dim);
+        let mut place = 0;
         for set in [features.generated, features.unconditional, features.positives] {
-            for (vector, row) in batch.vectors(set, group, location).zip(&mut rows) {
-                let (to, rest) = row.as_chunks_mut::<LANES>();
-                let (sums, sums_rest) = mean.as_chunks_mut::<LANES>();
-                let (from, from_rest) = vector.as_chunks::<LANES>();
-                for ((to, sum), from) in to.iter_mut().zip(sums).zip(from) {
-                    let numbers = Lanes::<S, N>::load(simd, from);
-                    numbers.store(to);
-                    Lanes::load(simd, sum).add(simd, numbers).store(sum);
+            for image in batch.images(set, group) {
+                let vectors = image[location * dim..].chunks_exact(dim);
+                for (vector, problem) in vectors.zip(values.chunks_exact_mut(problem)) {
+                    let (to, to_rest) = problem[place..][..dim].as_chunks_mut::<LANES>();
+                    let (from, from_rest) = vector.as_chunks::<LANES>();
+                    for (to, from) in to.iter_mut().zip(from) {
+                        Lanes::<S, N>::load(simd, from).store(to);
+                    }
+                    to_rest.copy_from_slice(from_rest);
                 }
-                for ((to, sum), &number) in rest.iter_mut().zip(sums_rest).zip(from_rest) {
-                    *to = number;
-                    *sum += number;
-                }
+                place += dim;
+            }
+        }
+    }
+}
+
+/// Takes their mean from all points.
+struct Centre<'a> {
+    values: &'a mut [f32],
+    /// Zeros.
+    mean: &'a mut [f32],
+}
+
+impl LaneKernel for Centre<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(self, simd: S) {
+        let Self { values, mean } = self;
+        let dim = mean.len();
+        for row in values.chunks_exact(dim) {
+            let (sums, sums_rest) = mean.as_chunks_mut::<LANES>();
+            let (numbers, rest) = row.as_chunks::<LANES>();
+            for (sum, numbers) in sums.iter_mut().zip(numbers) {
+                Lanes::<S, N>::load(simd, sum).add(simd, Lanes::load(simd, numbers)).store(sum);
+            }
+            for (sum, number) in sums_rest.iter_mut().zip(rest) {
+                *sum += number;
             }
         }
         let share = 1.0 / (values.len() / dim) as f32;

@@ -30,25 +30,24 @@ pub(super) struct Ruler {
 }
 
 impl Ruler {
-    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) of `points` about their centre into `distances` `[Ng, stride]`; gives the sum of
-    /// d W, `weight` being that of the unconditional targets.
+    /// Weighs the points of problem `index` of `batch`, which are the next to be measured.
     ///
     /// # Errors
-    /// Points of problem `index` of `batch` that are not finite or too large to square.
-    pub(super) fn measure(
-        &mut self,
-        points: Points<'_>,
-        weight: f32,
-        (batch, index): (&KeyBatch<'_>, usize),
-        distances: &mut [f32],
-    ) -> Result<f64, DriftError> {
+    /// Points that are not finite or too large to square.
+    pub(super) fn check(&mut self, points: Points<'_>, batch: &KeyBatch<'_>, index: usize) -> Result<(), DriftError> {
         self.weigh(points);
         // A NaN is not in the range either; about the centre, one bad number makes all of them bad.
-        if self.norms.iter().any(|norm| !(0.0..=MAX_SQUARED_NORM).contains(norm)) {
-            let (group, location) = (index / batch.shape().locations, index % batch.shape().locations);
-            let set = culprit(batch, group, location);
-            return Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set });
+        if self.norms.iter().all(|norm| (0.0..=MAX_SQUARED_NORM).contains(norm)) {
+            return Ok(());
         }
+        let (group, location) = (index / batch.shape().locations, index % batch.shape().locations);
+        let set = culprit(batch, group, location);
+        Err(DriftError::NotFinite { key: batch.key().to_owned(), group, location, set })
+    }
+
+    /// sqrt(max(|x|^2 + |y|^2 - 2 x.y, 1e-8)) into `distances` `[Ng, stride]` of points about their centre; gives the sum of d W,
+    /// `weight` being that of the unconditional targets.
+    pub(super) fn measure(&mut self, points: Points<'_>, weight: f32, distances: &mut [f32]) -> f64 {
         let (columns, stride) = (points.columns(), points.columns().stride());
         let Columns { own, targets, .. } = columns;
         if points.dim() < LONG {
@@ -64,7 +63,7 @@ impl Ruler {
         let x = (points.samples(), &self.norms[..points.samples().len() / points.dim()]);
         let y = (points.targets(), &self.norms[self.norms.len() - LANES - targets..][..stride]);
         dispatch_lanes(Complete { products: distances, x, y, dim: points.dim(), same: own > 0 });
-        Ok(self.roots(columns, weight, distances))
+        self.roots(columns, weight, distances)
     }
 
     /// The distances of [`Distances::Expanded`](super::settings::Distances::Expanded), for which `points` are as they are.
@@ -74,8 +73,8 @@ impl Ruler {
     }
 
     /// |y - z|^2 into `squares` `[others, others]` of all pairs of targets that are no samples; rows are filled up to whole
-    /// vectors. After [`measure`](Self::measure).
-    pub(super) fn measure_others(&mut self, points: Points<'_>, squares: &mut [f32]) {
+    /// vectors.
+    pub(super) fn measure_others(&self, points: Points<'_>, squares: &mut [f32]) {
         let (others, dim) = (points.others(), points.dim());
         let stride = (others.len() / dim).next_multiple_of(LANES);
         symmetric_row_products(Products { values: squares, stride }, others, dim);
@@ -233,7 +232,7 @@ fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Features, KeyShape};
+    use super::super::{Features, KeyShape, points};
     use super::*;
 
     fn batch<'a>(generated: &'a [f32], positives: &'a [f32]) -> KeyBatch<'a> {
@@ -244,14 +243,17 @@ mod tests {
     /// The distances and their sum.
     fn measured(generated: &[f32], positives: &[f32]) -> Result<(Vec<f32>, f64), DriftError> {
         let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
-        let points = Points::gather(&batch, 0, &mut values, &mut Vec::new());
-        let sum = Ruler::default().measure(points, 0.0, (&batch, 0), &mut distances)?;
+        points::gather(&batch, 0, &mut values);
+        let (points, mut ruler) = (Points::centred(&batch, &mut values, &mut Vec::new()), Ruler::default());
+        ruler.check(points, &batch, 0)?;
+        let sum = ruler.measure(points, 0.0, &mut distances);
         Ok(([&distances[..3], &distances[16..19]].concat(), sum))
     }
 
     fn expanded(generated: &[f32], positives: &[f32]) -> Vec<f32> {
         let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
-        Ruler::default().measure_expanded(Points::copy(&batch, 0, &mut values), 0.0, &mut distances);
+        points::gather(&batch, 0, &mut values);
+        Ruler::default().measure_expanded(Points::new(&batch, &values), 0.0, &mut distances);
         [&distances[..3], &distances[16..19]].concat()
     }
 
