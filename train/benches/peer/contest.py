@@ -59,9 +59,9 @@ def ours(threads):
     return {"RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": str(threads)}
 
 
-def allocator():
+def allocator(twin="tuned"):
     """Environment of the other side."""
-    return {} if os.environ.get("TWIN_ALLOCATOR") == "plain" else KEPT
+    return KEPT if twin == "tuned" else {}
 
 
 def about(arguments, names):

@@ -21,11 +21,11 @@ WHOLE = ["fashion", "yardstick", "latent-b2-small"]
 CHECKED = ["loss", "gradient_norm", "authors_loss", "authors_gradient_norm"]
 
 
-def check(case, binary, folder, threads):
+def check(case, binary, folder, threads, twin):
     """Writes the case and holds the twin's step against ours."""
     if not (folder / f"{case}.json").exists():
         subprocess.run([binary, "write", case, folder], check=True, env=os.environ | contest.ours(threads))
-    command = [sys.executable, HERE / "worker.py", "check", case, folder, str(threads)]
+    command = [sys.executable, HERE / "worker.py", "check", twin, case, folder, str(threads)]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"{case}: " + ", ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()))
     # What drifts in keys that are constant but for rounding is that rounding: it stays below the norm, not in every number.
@@ -35,12 +35,12 @@ def check(case, binary, folder, threads):
     return found
 
 
-def race(case, binary, folder, threads, rounds, steps):
+def race(case, binary, folder, threads, rounds, steps, twin):
     """The answers of both sides, round by round; the first turn warms up and is not counted, but for its memory."""
-    twin = [sys.executable, HERE / "worker.py", "serve", case, folder, str(threads)]
+    command = [sys.executable, HERE / "worker.py", "serve", twin, case, folder, str(threads)]
     sides = [
         contest.Side("ours", [binary, "serve", case, folder], contest.ours(threads)),
-        contest.Side("twin", twin, contest.allocator()),
+        contest.Side("twin", command, contest.allocator(twin)),
     ]
     warm = {side.name: side.turn(1) for side in sides}
     answers = contest.take_turns(sides, rounds, steps, pause=0.2)
@@ -69,7 +69,7 @@ def report(results, about):
     lines = [
         "# The training step against PyTorch",
         "",
-        f"{about['processor']}, {about['threads']} threads; PyTorch {about['torch']}; {about['rounds']} rounds of {about['steps']} steps;"
+        f"{about['processor']}, {about['threads']} threads; PyTorch {about['torch']}, the {about['twin']} twin; {about['rounds']} rounds of {about['steps']} steps;"
         f" load {about['load before']:.1f} before, {about['load after']:.1f} after.",
         "",
         "| case | ours s | twin s | twin / ours | least and most | ours: extra memory | twin: extra memory | losses differ by |",
@@ -98,22 +98,25 @@ def main():
     arguments.add_argument("--threads", type=int, default=os.cpu_count())
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--steps", type=int, default=3, help="steps of a turn, of which the median counts")
+    arguments.add_argument("--twin", choices=["tuned", "plain"], default="tuned", help="step.py, or plain.py")
     arguments.add_argument("--work", type=pathlib.Path, required=True, help="folder of inputs and weights")
     arguments.add_argument("--out", type=pathlib.Path, default=contest.EVIDENCE)
     arguments = arguments.parse_args()
     cases = arguments.cases or ["golden", *WHOLE, f"objective-{arguments.classes}"]
-    about = contest.about(arguments, ["threads", "rounds", "steps"])
+    about = contest.about(arguments, ["threads", "rounds", "steps", "twin"])
     results = {}
     for case in cases:
-        found = check(case, arguments.binary, arguments.work, arguments.threads)
+        found = check(case, arguments.binary, arguments.work, arguments.threads, arguments.twin)
         if case == "golden":
             about["golden"] = found
             continue
-        result = race(case, arguments.binary, arguments.work, arguments.threads, arguments.rounds, arguments.steps)
+        turns = (arguments.rounds, arguments.steps)
+        result = race(case, arguments.binary, arguments.work, arguments.threads, *turns, arguments.twin)
         results[case] = {"check": found, "summary": summary(result), **result}
         s = results[case]["summary"]
         print(f"{case}: ours {s['seconds']['ours']:.3f} s, twin {s['seconds']['twin']:.3f} s, ratio {s['ratio']:.2f}", flush=True)
-    contest.save(arguments.out, "step-race", about, results, report)
+    name = "step-race" if arguments.twin == "tuned" else f"step-race-{arguments.twin}"
+    contest.save(arguments.out, name, about, results, report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The twin's process: answers each number on standard input with the seconds of as many steps, in a line of JSON.
 
-    worker.py serve CASE FOLDER THREADS
-    worker.py check CASE FOLDER THREADS     one step, held against ours; the answer is how far they differ
+    worker.py serve TWIN CASE FOLDER THREADS
+    worker.py check TWIN CASE FOLDER THREADS     one step, held against ours; the answer is how far they differ
+
+TWIN is `tuned` (step.py) or `plain` (plain.py).
 """
 
 import json
@@ -12,6 +14,7 @@ import time
 
 import safetensors.torch
 import torch
+from plain import PlainAlone, PlainStep
 from step import Alone, Step
 
 # Mean distances below this are those of features that are equal but for their rounding, another one in every program.
@@ -92,14 +95,15 @@ def compare_golden(keys, norm, compared):
 
 
 def main():
-    command, case, folder, threads = sys.argv[1:]
+    command, kind, case, folder, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     folder = pathlib.Path(folder)
     settings = json.loads((folder / f"{case}.json").read_text())
     tensors = safetensors.torch.load_file(folder / f"{case}.safetensors")
     # Out of the mapped file, so that its pages are not counted as memory of the step.
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    contender = (Alone if case.startswith("objective") else Step)(settings, tensors)
+    whole, alone = {"tuned": (Step, Alone), "plain": (PlainStep, PlainAlone)}[kind]
+    contender = (alone if case.startswith("objective") else whole)(settings, tensors)
     if command == "check":
         check(contender, case, folder, settings["expected"])
     else:
