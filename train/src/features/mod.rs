@@ -4,6 +4,7 @@
 //! the image itself ([`PixelKey`]). Keys are computed in closed form, forward and back; a [`FeatureSpace`] holds the
 //! encoders and the keys of a run, and gradients on maps go through the encoder by automatic differentiation.
 
+mod cells;
 mod convnext;
 mod decoded;
 mod encoder;

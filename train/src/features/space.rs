@@ -12,6 +12,7 @@ use drifting_spec::ImageShape;
 use rayon::prelude::*;
 
 use super::key::{FeatureKey, Origin, available_keys, select_keys};
+use super::statistic::Statistic;
 use super::{ConvNextEncoder, Decoded, Encoder, FeatureError, MaeEncoder, MapInfo};
 use crate::config::{EncoderSettings, FeatureSettings};
 
@@ -150,13 +151,14 @@ impl Gradients {
     }
 
     /// Adds what `gradient` `[n, T, D]`, with respect to the features under `key`, brings back.
-    pub fn add(&mut self, space: &FeatureSpace, views: &Views<'_>, key: &FeatureKey, gradient: &[f32]) {
+    pub fn add(&mut self, space: &FeatureSpace, views: &Views<'_>, key: &FeatureKey, gradient: Vec<f32>) {
         let _span = profile::span("statistics, backward");
         match key.origin {
             Origin::Image(pixel) => {
                 let sum = self.images.get_or_insert_with(|| vec![0.0; views.images.len()]);
-                pixel.pull_back(space.image, &views.images, gradient, sum);
+                pixel.pull_back(space.image, &views.images, &gradient, sum);
             }
+            Origin::Map(index, Statistic::Raw) if self.maps[index].is_none() => self.maps[index] = Some(gradient),
             Origin::Map(index, statistic) => {
                 let Some(Some(map)) = views.maps.get(index) else { return };
                 let shape = space.maps[index].shape;

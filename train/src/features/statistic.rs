@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use drifting_models::ops::simd::{Kernel, dispatch_kernel};
+use drifting_models::ops::written;
 use drifting_models::profile;
-use rayon::prelude::*;
+
+use super::cells::Cells;
 
 /// Added to variances and mean squares before the root (method section 6).
 const EPSILON: f32 = 1e-6;
@@ -87,15 +88,58 @@ impl Statistic {
         }
         let len = self.locations(shape) * shape.channels;
         let _span = profile::span("statistics").numbers(map.len() + map.len() / shape.len() * len);
-        let mut features = vec![0.0; map.len() / shape.len() * len];
-        let images = features.par_chunks_mut(len).zip(map.par_chunks(shape.len()));
-        images.for_each(|(features, image)| dispatch_kernel(Extract { cells: self.cells(shape), image, features }));
+        let images = map.len() / shape.len();
+        let [features] = written(images * len, len, |start, [features]| {
+            if let Some(image) = map.chunks_exact(shape.len()).nth(start / len.max(1)) {
+                self.of_image(shape, image, features);
+            }
+        });
         Cow::Owned(features)
+    }
+
+    /// Features `[T, C]` of one image; `features` may hold anything.
+    fn of_image(&self, shape: MapShape, image: &[f32], features: &mut [f32]) {
+        let cells = self.cells(shape);
+        match self {
+            Self::Raw => features.copy_from_slice(image),
+            Self::Mean | Self::CellMeans(_) => cells.means(image, features),
+            Self::MeanSquare => cells.mean_squares(image, &vec![0.0; features.len()], features),
+            Self::Std | Self::CellStds(_) | Self::RootMeanSquare => {
+                cells.mean_squares(image, &self.centres(cells, image, features.len()), features);
+                features.iter_mut().for_each(|square| *square = (*square + EPSILON).sqrt());
+            }
+        }
     }
 
     /// Adds to `sum` `[height, width, C]` what `gradient` `[T, C]`, with respect to the features of `image`, brings back.
     pub fn pull_back(&self, shape: MapShape, image: &[f32], gradient: &[f32], sum: &mut [f32]) {
-        dispatch_kernel(PullBack { cells: self.cells(shape), image, gradient, sum });
+        let cells = self.cells(shape);
+        let share = cells.share();
+        let times = |factor: f32| gradient.iter().map(|gradient| gradient * factor).collect::<Vec<_>>();
+        match self {
+            Self::Raw => sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient),
+            Self::Mean | Self::CellMeans(_) => cells.spread(&times(share), sum),
+            Self::MeanSquare => cells.spread_slopes(&times(2.0 * share), image, &vec![0.0; gradient.len()], sum),
+            Self::Std | Self::CellStds(_) | Self::RootMeanSquare => {
+                // d std / d x = (x - mean) / (n std), with the std that includes the 1e-6.
+                let centres = self.centres(cells, image, gradient.len());
+                let mut slopes = vec![0.0; gradient.len()];
+                cells.mean_squares(image, &centres, &mut slopes);
+                for (slope, gradient) in slopes.iter_mut().zip(gradient) {
+                    *slope = gradient * share / (*slope + EPSILON).sqrt();
+                }
+                cells.spread_slopes(&slopes, image, &centres, sum);
+            }
+        }
+    }
+
+    /// What it measures from: the mean of each cell or 0.
+    fn centres(&self, cells: Cells, image: &[f32], len: usize) -> Vec<f32> {
+        let mut centres = vec![0.0; len];
+        if let Self::Std | Self::CellStds(_) = self {
+            cells.means(image, &mut centres);
+        }
+        centres
     }
 
     fn cell(&self, MapShape { height, width, .. }: MapShape) -> (usize, usize) {
@@ -108,135 +152,7 @@ impl Statistic {
 
     fn cells(&self, shape: MapShape) -> Cells {
         let (rows, columns) = self.cell(shape);
-        Cells { statistic: *self, shape, rows, columns }
-    }
-}
-
-/// A map cut into cells of `rows` x `columns` places.
-#[derive(Clone, Copy)]
-struct Cells {
-    statistic: Statistic,
-    shape: MapShape,
-    rows: usize,
-    columns: usize,
-}
-
-impl Cells {
-    fn share(&self) -> f32 {
-        1.0 / (self.rows * self.columns) as f32
-    }
-
-    /// Calls `f(place, cell)` with the first numbers of every place and of its cell.
-    #[inline(always)]
-    fn each_place(&self, mut f: impl FnMut(usize, usize)) {
-        let MapShape { height, width, channels } = self.shape;
-        let per_row = width / self.columns;
-        for row in 0..height {
-            for column in 0..width {
-                let cell = row / self.rows * per_row + column / self.columns;
-                f((row * width + column) * channels, cell * channels);
-            }
-        }
-    }
-
-    /// The mean of `f(x, centre)` over each cell. Rows are added up before they are added: of a map that is constant, as
-    /// one after a norm of single channels is, nothing but rounding drifts, and this keeps it small.
-    #[inline(always)]
-    fn means(&self, image: &[f32], centres: &[f32], means: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-        let MapShape { width, channels, .. } = self.shape;
-        let line = width / self.columns * channels;
-        let mut sums = vec![0.0; line];
-        for (row, places) in image.chunks_exact(width * channels).enumerate() {
-            let first = row / self.rows * line;
-            sums.fill(0.0);
-            for (column, x) in places.chunks_exact(channels).enumerate() {
-                let cell = column / self.columns * channels;
-                let terms = sums[cell..][..channels].iter_mut().zip(&centres[first + cell..][..channels]);
-                terms.zip(x).for_each(|((sum, centre), x)| *sum += f(*x, *centre));
-            }
-            means[first..][..line].iter_mut().zip(&sums).for_each(|(mean, sum)| *mean += sum);
-        }
-        let share = self.share();
-        means.iter_mut().for_each(|mean| *mean *= share);
-    }
-
-    /// What the statistic measures from: the mean of each cell or 0.
-    #[inline(always)]
-    fn centres(&self, image: &[f32], len: usize) -> Vec<f32> {
-        let mut centres = vec![0.0; len];
-        if let Statistic::Std | Statistic::CellStds(_) = self.statistic {
-            let zeros = vec![0.0; len];
-            self.means(image, &zeros, &mut centres, |x, _| x);
-        }
-        centres
-    }
-}
-
-struct Extract<'a> {
-    cells: Cells,
-    image: &'a [f32],
-    features: &'a mut [f32],
-}
-
-impl Kernel for Extract<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { cells, image, features } = self;
-        let centres = cells.centres(image, features.len());
-        match cells.statistic {
-            Statistic::Raw => features.copy_from_slice(image),
-            Statistic::Mean | Statistic::CellMeans(_) => cells.means(image, &centres, features, |x, _| x),
-            Statistic::MeanSquare => cells.means(image, &centres, features, |x, _| x * x),
-            Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
-                cells.means(image, &centres, features, |x, centre| (x - centre) * (x - centre));
-                features.iter_mut().for_each(|square| *square = (*square + EPSILON).sqrt());
-            }
-        }
-    }
-}
-
-struct PullBack<'a> {
-    cells: Cells,
-    image: &'a [f32],
-    gradient: &'a [f32],
-    sum: &'a mut [f32],
-}
-
-impl Kernel for PullBack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let Self { cells, image, gradient, sum } = self;
-        let (channels, share) = (cells.shape.channels, cells.share());
-        match cells.statistic {
-            Statistic::Raw => sum.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient),
-            Statistic::Mean | Statistic::CellMeans(_) => cells.each_place(|place, cell| {
-                let gradient = &gradient[cell..][..channels];
-                sum[place..][..channels].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g * share);
-            }),
-            Statistic::MeanSquare => cells.each_place(|place, cell| {
-                let (x, gradient) = (&image[place..][..channels], &gradient[cell..][..channels]);
-                let terms = sum[place..][..channels].iter_mut().zip(gradient).zip(x);
-                terms.for_each(|((sum, g), x)| *sum += 2.0 * share * g * x);
-            }),
-            Statistic::Std | Statistic::CellStds(_) | Statistic::RootMeanSquare => {
-                // d std / d x = (x - mean) / (n std), with the std that includes the 1e-6.
-                let mut slopes = vec![0.0; gradient.len()];
-                Extract { cells, image, features: &mut slopes }.run();
-                slopes.iter_mut().zip(gradient).for_each(|(slope, gradient)| *slope = gradient * share / *slope);
-                let centres = cells.centres(image, gradient.len());
-                cells.each_place(|place, cell| {
-                    let (x, centre) = (&image[place..][..channels], &centres[cell..][..channels]);
-                    let terms = sum[place..][..channels].iter_mut().zip(&slopes[cell..][..channels]);
-                    terms
-                        .zip(x.iter().zip(centre))
-                        .for_each(|((sum, slope), (x, centre))| *sum += slope * (x - centre));
-                });
-            }
-        }
+        Cells { shape, rows, columns }
     }
 }
 

@@ -91,7 +91,7 @@ impl StepObjective<'_> {
                     let known = known.as_ref().map(|means| &means[index]);
                     let outcome = self.key(key, &views, known, &mut means[index])?;
                     losses[index] += outcome.loss;
-                    pulled.add(self.space, &views.generated, key, &outcome.gradient);
+                    pulled.add(self.space, &views.generated, key, outcome.gradient);
                 }
                 drop(views);
                 Ok::<_, StepError>(pulled.seed(&chunk.generated)?)

@@ -47,7 +47,7 @@ fn gradients_go_through_encoders_and_decoder() {
     let mut gradients = Gradients::new(&space);
     let views = encoded.views().unwrap();
     for key in space.keys() {
-        gradients.add(&space, &views, key, &probe(key.name(), 2 * key.locations() * key.dim()));
+        gradients.add(&space, &views, key, probe(key.name(), 2 * key.locations() * key.dim()));
     }
     drop(views);
     let store = gradients.seed(&encoded).unwrap().unwrap().backward().unwrap();

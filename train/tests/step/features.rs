@@ -68,7 +68,7 @@ fn gradients_go_through_the_encoder() {
     let encoded = space.encode(&var).unwrap();
     let mut gradients = Gradients::new(&space);
     let views = encoded.views().unwrap();
-    space.keys().iter().for_each(|key| gradients.add(&space, &views, key, &probe(key)));
+    space.keys().iter().for_each(|key| gradients.add(&space, &views, key, probe(key)));
     drop(views);
     let store = gradients.seed(&encoded).unwrap().unwrap().backward().unwrap();
     let gradient = numbers(store.get(&var).unwrap());
