@@ -4,6 +4,7 @@
 //! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
 //! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against.
 
+mod activation;
 mod attention;
 mod block;
 mod conv;
@@ -27,6 +28,7 @@ mod swiglu;
 #[cfg(test)]
 mod testing;
 
+pub use activation::{gelu, silu};
 pub use attention::{Attention, attention};
 pub use block::{BlockSettings, BlockSizes, block};
 pub use conv::{Conv, Padding, conv2d};
@@ -42,7 +44,7 @@ pub use norm::{Modulation, norm};
 pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
-pub use storage::Values;
+pub use storage::{PIECE, Values, written};
 pub use swiglu::swiglu;
 
 /// Added to mean squares and variances before the root (method of the official code).

@@ -152,7 +152,7 @@ impl Network {
     fn swiglu(&self) -> Graph {
         let inner = self.config.mlp_inner();
         Graph {
-            op: "SwiGLU in plain operations",
+            op: "SwiGLU",
             peer: "swiglu",
             shape: format!("{} x {} tokens of {inner}", self.batch, self.config.tokens()),
             settings: json!({}),
@@ -164,7 +164,7 @@ impl Network {
     fn gated_add(&self) -> Graph {
         let hidden = self.config.hidden;
         Graph {
-            op: "gated residual in plain operations",
+            op: "gated residual",
             peer: "gated_add",
             shape: self.shape(),
             settings: json!({ "offset": 2 * hidden }),
