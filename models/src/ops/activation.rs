@@ -133,23 +133,24 @@ fn normal(x: f32) -> (f32, f32) {
     /// Keeps the upper half of a mantissa, whose square is exact.
     const UPPER: u32 = 0xffff_f000;
     // Nothing is left beyond.
-    let a = x.abs().min(14.0);
+    let a = x.abs().min(13.19);
     // e^(-a^2 / 2): the exponent is rounded to f32 only where that does not matter.
     let upper = f32::from_bits(a.to_bits() & UPPER);
-    let rest = 0.5 * (a - upper) * (a + upper);
-    let e = simd::exp(-0.5 * upper * upper) * (1.0 - rest * (1.0 - rest * (0.5 - rest * (1.0 / 6.0))));
+    let rest = -0.5 * (a - upper) * (a + upper);
+    let correction = rest.mul_add(rest.mul_add(rest.mul_add(1.0 / 6.0, 0.5), 1.0), 1.0);
+    let e = simd::exp_within(-0.5 * upper * upper) * correction;
     // The share beyond a over e, which is smooth in t: its best polynomial of degree 9 for relative errors up to 14.
     let t = (a - 3.0) / (a + 3.0);
-    let mut p = 5.367_208_5e-5;
-    p = p * t + 1.155_439_6e-4;
-    p = p * t - 3.394_851_9e-4;
-    p = p * t - 9.837_587e-4;
-    p = p * t + 2.904_556_3e-3;
-    p = p * t + 6.132_070_7e-3;
-    p = p * t - 4.621_329_2e-2;
-    p = p * t + 1.232_250_3e-1;
-    p = p * t - 2.064_026_2e-1;
-    p = p * t + 1.215_139_5e-1;
+    let mut p = 5.367_208_5e-5f32;
+    p = p.mul_add(t, 1.155_439_6e-4);
+    p = p.mul_add(t, -3.394_851_9e-4);
+    p = p.mul_add(t, -9.837_587e-4);
+    p = p.mul_add(t, 2.904_556_3e-3);
+    p = p.mul_add(t, 6.132_070_7e-3);
+    p = p.mul_add(t, -4.621_329_2e-2);
+    p = p.mul_add(t, 1.232_250_3e-1);
+    p = p.mul_add(t, -2.064_026_2e-1);
+    p = p.mul_add(t, 1.215_139_5e-1);
     let beyond = p * e;
     (if x < 0.0 { beyond } else { 1.0 - beyond }, SCALE * e)
 }

@@ -54,7 +54,7 @@ impl<'a> Head<'a> {
         let scale = 1.0 / (d as f32).sqrt();
         matmul(&mut self.weights, Matrix::new(q, n, d), Matrix::new(k, n, d).t(), scale, Threads::One);
         for row in self.weights.chunks_exact_mut(n) {
-            softmax(row);
+            simd::softmax(row);
         }
     }
 
@@ -93,19 +93,6 @@ fn rotate(settings: &Attention, token: usize, x: &mut [f32], direction: f32) {
         let (a, b, sin) = (low[i], high[i], sin[i] * direction);
         low[i] = a * cos[i] - b * sin;
         high[i] = b * cos[i] + a * sin;
-    }
-}
-
-/// Softmax of one row in place.
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let largest = simd::max(row);
-    for value in row.iter_mut() {
-        *value = simd::exp(*value - largest);
-    }
-    let inverse = 1.0 / simd::sum(row);
-    for value in row.iter_mut() {
-        *value *= inverse;
     }
 }
 
