@@ -27,6 +27,7 @@ mod storage;
 mod swiglu;
 #[cfg(test)]
 mod testing;
+mod transpose;
 
 pub use activation::{gelu, silu};
 pub use attention::{Attention, attention};
@@ -46,6 +47,7 @@ pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
 pub use storage::{PIECE, Values, written};
 pub use swiglu::swiglu;
+pub use transpose::permute;
 
 /// Added to mean squares and variances before the root (method of the official code).
 pub const EPSILON: f32 = 1e-6;
