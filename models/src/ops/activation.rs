@@ -130,15 +130,12 @@ impl Kernel for Backward<'_> {
 fn normal(x: f32) -> (f32, f32) {
     /// 1 / sqrt(2 pi).
     const SCALE: f32 = 0.398_942_28;
-    /// Keeps the upper half of a mantissa, whose square is exact.
-    const UPPER: u32 = 0xffff_f000;
     // Nothing is left beyond.
     let a = x.abs().min(13.19);
-    // e^(-a^2 / 2): the exponent is rounded to f32 only where that does not matter.
-    let upper = f32::from_bits(a.to_bits() & UPPER);
-    let rest = -0.5 * (a - upper) * (a + upper);
-    let correction = rest.mul_add(rest.mul_add(rest.mul_add(1.0 / 6.0, 0.5), 1.0), 1.0);
-    let e = simd::exp_within(-0.5 * upper * upper) * correction;
+    // e^(-a^2 / 2), with what rounding took from the exponent.
+    let square = a * a;
+    let lost = a.mul_add(a, -square);
+    let e = simd::exp_within(-0.5 * square) * lost.mul_add(-0.5, 1.0);
     // The share beyond a over e, which is smooth in t: its best polynomial of degree 9 for relative errors up to 14.
     let t = (a - 3.0) / (a + 3.0);
     let mut p = 5.367_208_5e-5f32;

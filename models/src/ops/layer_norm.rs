@@ -208,8 +208,8 @@ impl Kernel for Backward<'_> {
                 }
                 None => dx.copy_from_slice(dy),
             }
-            let [sum, product] = simd::sum_and_dot_about(dx, x, mean);
-            let (centre, along) = (sum / width as f32, product * inverse / width as f32);
+            let centre = simd::sum(dx) / width as f32;
+            let along = simd::dot_about(dx, x, mean) * inverse / width as f32;
             for (dx, x) in dx.iter_mut().zip(x) {
                 *dx = inverse * (*dx - centre - (x - mean) * inverse * along);
             }

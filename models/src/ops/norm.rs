@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::EPSILON;
 use super::linear::column_sums;
 use super::simd::{self, Kernel};
-use super::storage::{Values, slice, written};
+use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
@@ -94,13 +94,10 @@ impl CustomOp3 for ModulatedNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let _span = profile::span("norm").numbers(2 * x_layout.shape().elem_count());
         let (_, tokens, hidden) = x_layout.shape().dims3()?;
-        let width = modulation_layout.dims()[1];
         let (x, affine) = (slice(x, x_layout)?, slice(affine, affine_layout)?);
         let modulation = slice(modulation, modulation_layout)?;
-        let image = tokens * hidden;
-        let [out] = written(x.len(), image, |start, [out]| {
-            let (x, modulation) = (&x[start..][..out.len()], &modulation[start / image * width..][..width]);
-            simd::dispatch_kernel(Forward { norm: self, hidden, x, row: (affine, modulation), out });
+        let [out] = written(x.len(), PIECE.div_ceil(hidden.max(1)) * hidden, |start, [out]| {
+            simd::dispatch_kernel(Forward { norm: self, sizes: (tokens, hidden), start, x, affine, modulation, out });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -145,9 +142,15 @@ impl CustomOp3 for ModulatedNorm {
 
 struct Forward<'a> {
     norm: &'a ModulatedNorm,
-    hidden: usize,
+    /// Tokens of an image, numbers of a token.
+    sizes: (usize, usize),
+    /// Where `out` begins.
+    start: usize,
+    /// Of all images, as `modulation`.
     x: &'a [f32],
-    row: (&'a [f32], &'a [f32]),
+    affine: &'a [f32],
+    modulation: &'a [f32],
+    /// Whole tokens.
     out: &'a mut [f32],
 }
 
@@ -156,7 +159,17 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run(self) {
-        self.norm.forward(self.hidden, self.x, self.row, self.out);
+        let Self { norm, sizes: (tokens, hidden), mut start, x, affine, modulation, out } = self;
+        let image = tokens * hidden;
+        let width = modulation.len() / (x.len() / image);
+        let mut rest = out;
+        while !rest.is_empty() {
+            let (out, behind) = rest.split_at_mut(rest.len().min(image - start % image));
+            let row = (affine, &modulation[start / image * width..][..width]);
+            norm.forward(hidden, &x[start..][..out.len()], row, out);
+            start += out.len();
+            rest = behind;
+        }
     }
 }
 
@@ -194,7 +207,7 @@ pub(super) struct ImageGradients<'a> {
 }
 
 impl ModulatedNorm {
-    /// The norm of one image, `[tokens, hidden]`.
+    /// The norm of tokens of one image, `[.., hidden]`.
     #[inline(always)]
     pub(super) fn forward(&self, hidden: usize, x: &[f32], (affine, modulation): (&[f32], &[f32]), out: &mut [f32]) {
         let (gain, bias) = affine.split_at(hidden);
@@ -233,10 +246,7 @@ impl ModulatedNorm {
             }
             let (centre, along) = match self.kind {
                 Norm::Rms => (0.0, simd::dot(dx, x) * inverse / hidden as f32),
-                Norm::Layer => {
-                    let [sum, product] = simd::sum_and_dot_about(dx, x, mean);
-                    (sum / hidden as f32, product * inverse / hidden as f32)
-                }
+                Norm::Layer => (simd::sum(dx) / hidden as f32, simd::dot_about(dx, x, mean) * inverse / hidden as f32),
             };
             for (dx, x) in dx.iter_mut().zip(x) {
                 *dx = inverse * (*dx - centre - (x - mean) * inverse * along);

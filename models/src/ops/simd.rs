@@ -47,18 +47,40 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// Sets of lanes that add by turns, so that no addition waits for the one before.
+const SETS: usize = 4;
+
 /// Sum of the values.
 #[inline(always)]
 #[must_use]
 pub fn sum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
+    let (blocks, rest) = values.as_chunks::<{ SETS * LANES }>();
+    let mut sets = [[0.0f32; LANES]; SETS];
+    for block in blocks {
+        let (chunks, _) = block.as_chunks::<LANES>();
+        for k in 0..SETS {
+            for i in 0..LANES {
+                sets[k][i] += chunks[k][i];
+            }
+        }
+    }
+    let mut lanes = joined(sets);
+    let (chunks, rest) = rest.as_chunks::<LANES>();
     for chunk in chunks {
         for i in 0..LANES {
             lanes[i] += chunk[i];
         }
     }
     total(with_rest(lanes, rest.iter().copied()))
+}
+
+#[inline(always)]
+fn joined(sets: [[f32; LANES]; SETS]) -> [f32; LANES] {
+    let mut lanes = [0.0f32; LANES];
+    for i in 0..LANES {
+        lanes[i] = (sets[0][i] + sets[1][i]) + (sets[2][i] + sets[3][i]);
+    }
+    lanes
 }
 
 /// Adds the numbers after the last whole chunk. They stand by themselves first, so that the lanes stay in registers.
@@ -80,46 +102,45 @@ fn with_rest(mut lanes: [f32; LANES], rest: impl ExactSizeIterator<Item = f32>) 
 #[inline(always)]
 #[must_use]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b[..a.len()].as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
-        }
-    }
-    total(with_rest(lanes, a_rest.iter().zip(b_rest).map(|(a, b)| a * b)))
+    products(a, 0.0, b, 0.0)
+}
+
+/// Inner product of `a` with (b - centre); `b` must be at least as long as `a`.
+#[inline(always)]
+#[must_use]
+pub fn dot_about(a: &[f32], b: &[f32], centre: f32) -> f32 {
+    products(a, 0.0, b, centre)
 }
 
 /// Sum of (value - centre)^2.
 #[inline(always)]
 #[must_use]
 pub fn squares_about(values: &[f32], centre: f32) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] += (chunk[i] - centre) * (chunk[i] - centre);
-        }
-    }
-    total(with_rest(lanes, rest.iter().map(|value| (value - centre) * (value - centre))))
+    products(values, centre, values, centre)
 }
 
-/// Sum of `a`, and of a * (b - centre); `b` must be at least as long as `a`.
+/// Inner product of (a - p) with (b - q).
 #[inline(always)]
-#[must_use]
-pub fn sum_and_dot_about(a: &[f32], b: &[f32], centre: f32) -> [f32; 2] {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b[..a.len()].as_chunks::<LANES>();
-    let (mut sums, mut products) = ([0.0f32; LANES], [0.0f32; LANES]);
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for i in 0..LANES {
-            sums[i] += a[i];
-            products[i] += a[i] * (b[i] - centre);
+fn products(a: &[f32], p: f32, b: &[f32], q: f32) -> f32 {
+    let (a_blocks, a_rest) = a.as_chunks::<{ SETS * LANES }>();
+    let (b_blocks, b_rest) = b[..a.len()].as_chunks::<{ SETS * LANES }>();
+    let mut sets = [[0.0f32; LANES]; SETS];
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        let ((a, _), (b, _)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for k in 0..SETS {
+            for i in 0..LANES {
+                sets[k][i] += (a[k][i] - p) * (b[k][i] - q);
+            }
         }
     }
-    let products = with_rest(products, a_rest.iter().zip(b_rest).map(|(a, b)| a * (b - centre)));
-    [total(with_rest(sums, a_rest.iter().copied())), total(products)]
+    let mut lanes = joined(sets);
+    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a_rest.as_chunks::<LANES>(), b_rest.as_chunks::<LANES>());
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for i in 0..LANES {
+            lanes[i] += (a[i] - p) * (b[i] - q);
+        }
+    }
+    total(with_rest(lanes, a_rest.iter().zip(b_rest).map(|(a, b)| (a - p) * (b - q))))
 }
 
 /// Largest value; negative infinity when there is none.

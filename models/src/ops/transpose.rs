@@ -8,8 +8,8 @@ use crate::profile;
 
 /// Side of the squares that are turned in registers.
 const TILE: usize = 16;
-/// Rows that are written together where they are shorter than that.
-const GROUP: usize = 256;
+/// Numbers of short rows that are written together.
+const GROUP: usize = 1024;
 
 /// `x` with its axes in the order `axes`, contiguous.
 ///
@@ -62,7 +62,10 @@ pub(super) fn gather(values: &[f32], dims: &[usize], strides: &[usize]) -> Vec<f
         Some((_, 1)) => Order::Columns,
         _ => Order::Strided,
     };
-    let rows = (PIECE / width).next_multiple_of(TILE);
+    let rows = match outer.last() {
+        Some(&(length, _)) if width >= PIECE => length.min(TILE),
+        _ => (PIECE / width).next_multiple_of(TILE),
+    };
     let [out] = written(len, rows * width, |start, [out]| {
         let place = Place::of(start / width, &outer);
         simd::dispatch_kernel(Copy { values, place, width, stride, order, out });
@@ -156,8 +159,7 @@ impl Kernel for Copy<'_> {
     fn run(self) {
         let Self { values, mut place, width, stride, order, out } = self;
         let most = match order {
-            Order::Columns if width < TILE => GROUP,
-            Order::Columns => TILE,
+            Order::Columns => (GROUP / width).next_multiple_of(TILE).max(TILE),
             Order::Rows | Order::Strided => 1,
         };
         let mut rest = out;
@@ -181,21 +183,67 @@ impl Kernel for Copy<'_> {
 /// Writes `rows` rows of `width` numbers, which lie in `width` columns `stride` apart.
 #[inline(always)]
 fn turn(from: &[f32], (rows, width, stride): (usize, usize, usize), out: &mut [f32]) {
-    let whole = if rows == TILE { width - width % TILE } else { 0 };
-    for first in (0..whole).step_by(TILE) {
-        let mut tile = [[0.0f32; TILE]; TILE];
-        for (i, column) in tile.iter_mut().enumerate() {
-            column.copy_from_slice(&from[(first + i) * stride..][..TILE]);
-        }
-        let tile = turned(tile);
-        for (row, out) in tile.iter().zip(out.chunks_exact_mut(width)) {
-            out[first..first + TILE].copy_from_slice(row);
+    match width {
+        1 => out.copy_from_slice(&from[..rows]),
+        2 => interleave::<2>(from, stride, out),
+        3 => interleave::<3>(from, stride, out),
+        4 => interleave::<4>(from, stride, out),
+        _ if rows == stride && rows == 2 => split::<2>(from, width, out),
+        _ if rows == stride && rows == 3 => split::<3>(from, width, out),
+        _ if rows == stride && rows == 4 => split::<4>(from, width, out),
+        _ => tiles(from, (rows, width, stride), out),
+    }
+}
+
+/// Rows of `N` numbers out of as many columns.
+#[inline(always)]
+fn interleave<const N: usize>(from: &[f32], stride: usize, out: &mut [f32]) {
+    let (rows, _) = out.as_chunks_mut::<N>();
+    let mut columns = [&from[..0]; N];
+    for (i, column) in columns.iter_mut().enumerate() {
+        *column = &from[i * stride..][..rows.len()];
+    }
+    for (r, row) in rows.iter_mut().enumerate() {
+        for i in 0..N {
+            row[i] = columns[i][r];
         }
     }
-    for i in whole..width {
-        let column = &from[i * stride..][..rows];
-        for (out, value) in out[i..].iter_mut().step_by(width).zip(column) {
-            *out = *value;
+}
+
+/// `N` long rows that lie interleaved.
+#[inline(always)]
+fn split<const N: usize>(from: &[f32], width: usize, out: &mut [f32]) {
+    let (columns, _) = from[..width * N].as_chunks::<N>();
+    for (i, row) in out.chunks_exact_mut(width).enumerate() {
+        for (out, column) in row.iter_mut().zip(columns) {
+            *out = column[i];
+        }
+    }
+}
+
+/// Square by square; at the end of a row or column with squares that are not full.
+#[inline(always)]
+fn tiles(from: &[f32], (rows, width, stride): (usize, usize, usize), out: &mut [f32]) {
+    for row in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - row);
+        for first in (0..width).step_by(TILE) {
+            let columns = TILE.min(width - first);
+            let mut tile = [[0.0f32; TILE]; TILE];
+            for (i, column) in tile[..columns].iter_mut().enumerate() {
+                let from = &from[(first + i) * stride + row..];
+                match from.first_chunk::<TILE>() {
+                    Some(chunk) => *column = *chunk,
+                    None => column[..height].copy_from_slice(&from[..height]),
+                }
+            }
+            let tile = turned(tile);
+            for (i, turned) in tile[..height].iter().enumerate() {
+                let out = &mut out[(row + i) * width + first..];
+                match out.first_chunk_mut::<TILE>() {
+                    Some(chunk) if columns == TILE => *chunk = *turned,
+                    _ => out[..columns].copy_from_slice(&turned[..columns]),
+                }
+            }
         }
     }
 }
@@ -228,13 +276,17 @@ mod tests {
 
     #[test]
     fn agrees_with_plain_operations() {
-        let cases: [(&[usize], &[usize]); 9] = [
+        let cases: [(&[usize], &[usize]); 13] = [
             (&[2, 3, 5], &[0, 2, 1]),
             (&[3, 40, 53], &[0, 2, 1]),
             (&[2, 3, 700], &[0, 2, 1]),
             (&[2, 700, 3], &[2, 0, 1]),
             (&[17, 16, 32], &[1, 0, 2]),
             (&[48, 33], &[1, 0]),
+            (&[2, 4, 300], &[0, 2, 1]),
+            (&[2, 300, 2], &[0, 2, 1]),
+            (&[2, 9000, 3], &[0, 2, 1]),
+            (&[5, 9000], &[1, 0]),
             (&[2, 3, 4, 5, 6, 7], &[0, 2, 4, 3, 5, 1]),
             (&[2, 3, 4, 5, 6, 7], &[0, 5, 1, 3, 2, 4]),
             (&[1, 9, 1, 2], &[3, 2, 1, 0]),

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use candle_core::{Result, Tensor};
 use drifting_models::ops::{
-    Attention, BlockSettings, BlockSizes, Modulation, Rotation, attention, block, gated_add, layer_norm, norm,
-    permute, sum_of_rows, swiglu,
+    Attention, BlockSettings, BlockSizes, Modulation, Rotation, attention, block, gated_add, layer_norm, norm, permute,
+    sum_of_rows, swiglu,
 };
 use drifting_spec::{GeneratorConfig, ImageShape, Norm, QkNorm};
 use serde_json::json;
