@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::EPSILON;
-use crate::Result;
 use crate::nn::frozen::{Affine, Convolution, Kernel};
 use crate::nn::{Builder, Init};
+use crate::{Result, ops};
 
 /// x + narrow(GRN(GELU(widen(LayerNorm(depthwise 7x7 convolution of x))))).
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.norm.layer_norm(&self.depthwise.forward(x)?, EPSILON)?;
-        let y = self.response.forward(&self.widen.forward(&y)?.gelu_erf()?)?;
+        let y = self.response.forward(&ops::gelu(&self.widen.forward(&y)?)?)?;
         Ok((self.narrow.forward(&y)? + x)?)
     }
 }

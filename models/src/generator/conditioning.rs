@@ -112,7 +112,7 @@ impl Alpha {
             }
             None => alpha,
         };
-        let embedded = self.out.forward(&self.inner.forward(&input)?.silu()?)?;
+        let embedded = self.out.forward(&ops::silu(&self.inner.forward(&input)?)?)?;
         match &self.norm {
             Some(norm) => Ok((norm.unmodulated(&embedded.unsqueeze(1)?)?.squeeze(1)? * ALPHA_WEIGHT)?),
             None => Ok(embedded),

@@ -11,7 +11,7 @@ use self::block::Block;
 use self::conditioning::Conditioning;
 use crate::Result;
 use crate::nn::{Builder, Init, Linear, ModulatedNorm, Params, Source};
-use crate::ops::{Modulation, sine_cosine};
+use crate::ops::{self, Modulation, sine_cosine};
 
 /// A diffusion transformer without time: adaLN-zero blocks over register and patch tokens.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl Generator {
         if let Some(registers) = &self.registers {
             x = Tensor::cat(&[&registers.forward(&condition)?, &x], 1)?;
         }
-        let condition = condition.silu()?;
+        let condition = ops::silu(&condition)?;
         for block in &self.blocks {
             x = block.forward(&x, &condition)?;
         }

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 use drifting_spec::GeneratorConfig;
 
-use crate::Result;
+use crate::{Result, ops};
 
 /// `[batch, channels, height, width]` to `[batch, patches, patch * patch * channels]`, patches row by row.
 pub(super) fn cut(image: &Tensor, config: &GeneratorConfig) -> Result<Tensor> {
     let (batch, (rows, columns), patch) = (image.dim(0)?, config.grid(), config.patch);
     let parts = image.reshape(&[batch, config.image.channels, rows, patch, columns, patch][..])?;
-    Ok(parts.permute([0, 2, 4, 3, 5, 1])?.reshape((batch, config.patches(), config.patch_len()))?)
+    Ok(ops::permute(&parts, &[0, 2, 4, 3, 5, 1])?.reshape((batch, config.patches(), config.patch_len()))?)
 }
 
 /// The inverse of [`cut`].
@@ -17,7 +17,7 @@ pub(super) fn join(tokens: &Tensor, config: &GeneratorConfig) -> Result<Tensor> 
     let (batch, (rows, columns), patch) = (tokens.dim(0)?, config.grid(), config.patch);
     let parts = tokens.reshape(&[batch, rows, columns, patch, patch, config.image.channels][..])?;
     let shape = config.image;
-    Ok(parts.permute([0, 5, 1, 3, 2, 4])?.reshape((batch, shape.channels, shape.height, shape.width))?)
+    Ok(ops::permute(&parts, &[0, 5, 1, 3, 2, 4])?.reshape((batch, shape.channels, shape.height, shape.width))?)
 }
 
 #[cfg(test)]

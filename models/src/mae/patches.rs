@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor, bail};
 use drifting_spec::{ImageShape, MaeConfig};
 
+use crate::ops;
+
 /// `[n, c, h, w]` to `[n, h/p, w/p, p p c]`.
 pub(super) fn cut(images: &Tensor, config: &MaeConfig) -> Result<Tensor> {
     let ImageShape { channels, height, width } = config.image;
@@ -11,7 +13,7 @@ pub(super) fn cut(images: &Tensor, config: &MaeConfig) -> Result<Tensor> {
         bail!("images of shape {:?}, expected {:?}", images.dims(), [n, channels, height, width]);
     }
     let parts = images.reshape(&[n, channels, rows, patch, columns, patch][..])?;
-    parts.permute([0, 2, 4, 3, 5, 1])?.reshape((n, rows, columns, config.patch_len()))
+    ops::permute(&parts, &[0, 2, 4, 3, 5, 1])?.reshape((n, rows, columns, config.patch_len()))
 }
 
 /// 1 where a position is seen, 0 where it is masked: `[n, h, w, 1]` of a mask `[n, h, w]` for patched images.

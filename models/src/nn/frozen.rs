@@ -163,10 +163,10 @@ impl Affine {
 
 /// `[n, c, h, w]` to `[n, h, w, c]`.
 pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
-    Ok(x.permute((0, 2, 3, 1))?.contiguous()?)
+    Ok(ops::permute(x, &[0, 2, 3, 1])?)
 }
 
 /// `[n, h, w, c]` to `[n, c, h, w]`.
 pub(crate) fn channels_first(x: &Tensor) -> Result<Tensor> {
-    Ok(x.permute((0, 3, 1, 2))?.contiguous()?)
+    Ok(ops::permute(x, &[0, 3, 1, 2])?)
 }

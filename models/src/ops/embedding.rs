@@ -1,10 +1,9 @@
 //! Sums of table rows, the style embedding of the generator.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use super::simd;
-use super::storage::{Values, slice};
+use super::simd::{self, Kernel};
+use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
 
 /// For each image the sum of the table rows that it names.
@@ -49,13 +48,11 @@ impl CustomOp1 for SumOfRows {
         let _span = profile::span("embedding");
         let (_, hidden) = layout.shape().dims2()?;
         let table = slice(table, layout)?;
-        let mut out = vec![0.0; self.batch * hidden];
         let per_image = self.indices.len() / self.batch.max(1);
-        out.par_chunks_mut(hidden).zip(self.indices.par_chunks(per_image)).for_each(|(out, indices)| {
-            for &index in indices {
-                let row = &table[index * hidden..(index + 1) * hidden];
-                out.iter_mut().zip(row).for_each(|(out, value)| *out += value);
-            }
+        let images = PIECE.div_ceil(hidden.max(1) * per_image.max(1));
+        let [out] = written(self.batch * hidden, images * hidden, |start, [out]| {
+            let indices = &self.indices[start / hidden * per_image..];
+            simd::dispatch_kernel(Sums { table, indices, per_image, hidden, out });
         });
         Ok((CpuStorage::F32(out), (self.batch, hidden).into()))
     }
@@ -78,6 +75,46 @@ impl CustomOp1 for SumOfRows {
     }
 }
 
+/// Columns whose sums stay in registers.
+const BLOCK: usize = 64;
+
+struct Sums<'a> {
+    table: &'a [f32],
+    indices: &'a [usize],
+    per_image: usize,
+    hidden: usize,
+    /// Whole images.
+    out: &'a mut [f32],
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { table, indices, per_image, hidden, out } = self;
+        for (image, out) in out.chunks_exact_mut(hidden).enumerate() {
+            let indices = &indices[image * per_image..][..per_image];
+            let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+            let whole = blocks.len() * BLOCK;
+            for (i, block) in blocks.iter_mut().enumerate() {
+                let mut sums = [0.0f32; BLOCK];
+                for index in indices {
+                    let row = &table[index * hidden + i * BLOCK..][..BLOCK];
+                    for k in 0..BLOCK {
+                        sums[k] += row[k];
+                    }
+                }
+                *block = sums;
+            }
+            for index in indices {
+                let row = &table[index * hidden + whole..][..rest.len()];
+                rest.iter_mut().zip(row).for_each(|(out, value)| *out += value);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{agrees, random};
@@ -86,6 +123,12 @@ mod tests {
 
     #[test]
     fn agrees_with_plain_operations() {
+        for hidden in [1, 64, 200] {
+            let table = random("table", &[9, hidden]);
+            let indices: Vec<i64> = (0..7 * 70).map(|i| i * 5 % 9).collect();
+            let indices = Tensor::from_vec(indices, (70, 7), &Device::Cpu).unwrap();
+            agrees(&[table], |t| sum_of_rows(&t[0], &indices), |t| plain(&t[0], &indices));
+        }
         let table = random("table", &[4, 5]);
         let indices = |values: &[i64]| Tensor::from_slice(values, (values.len() / 3, 3), &Device::Cpu).unwrap();
         let good = indices(&[0, 3, 3, 1, 2, 0]);

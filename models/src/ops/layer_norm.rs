@@ -5,11 +5,8 @@ use rayon::prelude::*;
 
 use super::linear::column_sums;
 use super::simd::{self, Kernel};
-use super::storage::{Values, slice};
+use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
-
-/// Numbers that one task works on.
-const CHUNK: usize = 1 << 14;
 
 /// (x - mean) / sqrt(variance + eps) over the last dimension, then * scale + bias if they are given.
 ///
@@ -54,30 +51,35 @@ struct Fused {
 impl Fused {
     /// Numbers that a task takes: whole rows.
     fn chunk(&self) -> usize {
-        CHUNK.div_ceil(self.width) * self.width
+        PIECE.div_ceil(self.width) * self.width
     }
 
     fn forward(&self, x: &[f32], affine: Option<(&[f32], &[f32])>) -> CpuStorage {
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(self.chunk()).zip(x.par_chunks(self.chunk())).for_each(|(out, x)| {
-            simd::dispatch_kernel(Forward { norm: self, x, affine, out });
+        let [out] = written(x.len(), self.chunk(), |start, [out]| {
+            simd::dispatch_kernel(Forward { norm: self, x: &x[start..][..out.len()], affine, out });
         });
         CpuStorage::F32(out)
     }
 
-    /// The gradient of x, and those of scale and bias one after the other.
-    fn backward(&self, x: &[f32], scale: Option<&[f32]>, dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    /// The gradient of x.
+    fn x_gradient(&self, x: &[f32], scale: Option<&[f32]>, dy: &[f32]) -> Vec<f32> {
+        let [dx] = written(x.len(), self.chunk(), |start, [dx]| {
+            let (x, dy) = (&x[start..][..dx.len()], &dy[start..][..dx.len()]);
+            simd::dispatch_kernel(Backward { norm: self, x, scale, dy, dx });
+        });
+        dx
+    }
+
+    /// The gradients of scale and bias, one after the other.
+    fn affine_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let chunk = self.chunk();
-        let mut x_grad = vec![0.0; x.len()];
-        let mut affine_grad = vec![0.0; x.len().div_ceil(chunk) * 2 * self.width];
-        x_grad
-            .par_chunks_mut(chunk)
-            .zip(affine_grad.par_chunks_mut(2 * self.width))
-            .zip(x.par_chunks(chunk).zip(dy.par_chunks(chunk)))
-            .for_each(|((dx, affine_grad), (x, dy))| {
-                simd::dispatch_kernel(Backward { norm: self, x, scale, dy, dx, affine_grad });
-            });
-        (x_grad, column_sums(&affine_grad, 2 * self.width))
+        let mut sums = vec![0.0; x.len().div_ceil(chunk) * 2 * self.width];
+        let chunks = x.par_chunks(chunk).zip(dy.par_chunks(chunk));
+        sums.par_chunks_mut(2 * self.width).zip(chunks).for_each(|(sums, (x, dy))| {
+            let (scale_grad, bias_grad) = sums.split_at_mut(self.width);
+            simd::dispatch_kernel(AffineBackward { norm: self, x, dy, scale_grad, bias_grad });
+        });
+        column_sums(&sums, 2 * self.width)
     }
 }
 
@@ -94,7 +96,7 @@ impl CustomOp1 for Fused {
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let _span = profile::span("layer norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
-        let (dx, _) = self.backward(&Values::of(x)?, None, &Values::of(&grad)?);
+        let dx = self.x_gradient(&Values::of(x)?, None, &Values::of(&grad)?);
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
 }
@@ -128,13 +130,18 @@ impl CustomOp3 for Fused {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let _span = profile::span("layer norm, backward").numbers(3 * grad.elem_count());
         let grad = grad.contiguous()?;
-        let (dx, sums) = self.backward(&Values::of(x)?, Some(&Values::of(scale)?), &Values::of(&grad)?);
-        let sums = Tensor::from_vec(sums, (2, self.width), x.device())?;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            scale.track_op().then(|| sums.get(0)).transpose()?,
-            bias.track_op().then(|| sums.get(1)).transpose()?,
-        ))
+        let (x_values, dy) = (Values::of(x)?, Values::of(&grad)?);
+        let x_grad = || {
+            let dx = self.x_gradient(&x_values, Some(&Values::of(scale)?), &dy);
+            Tensor::from_vec(dx, x.shape(), x.device())
+        };
+        let affine_grad = || {
+            let sums = self.affine_gradient(&x_values, &dy);
+            Tensor::from_vec(sums, (2, self.width), x.device())
+        };
+        let sums = (scale.track_op() || bias.track_op()).then(affine_grad).transpose()?;
+        let sum = |of: &Tensor, i| sums.as_ref().filter(|_| of.track_op()).map(|sums| sums.get(i)).transpose();
+        Ok((x.track_op().then(x_grad).transpose()?, sum(scale, 0)?, sum(bias, 1)?))
     }
 }
 
@@ -142,13 +149,7 @@ impl CustomOp3 for Fused {
 #[inline(always)]
 fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     let mean = simd::sum(x) / x.len() as f32;
-    let mut lanes = [0.0f32; simd::LANES];
-    for chunk in x.chunks(simd::LANES) {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += (x - mean) * (x - mean);
-        }
-    }
-    (mean, 1.0 / (lanes.iter().sum::<f32>() / x.len() as f32 + eps).sqrt())
+    (mean, 1.0 / (simd::squares_about(x, mean) / x.len() as f32 + eps).sqrt())
 }
 
 struct Forward<'a> {
@@ -166,10 +167,16 @@ impl Kernel for Forward<'_> {
         let Self { norm, x, affine, out } = self;
         for (out, x) in out.chunks_exact_mut(norm.width).zip(x.chunks_exact(norm.width)) {
             let (mean, inverse) = statistics(x, norm.eps);
-            out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - mean) * inverse);
-            if let Some((scale, bias)) = affine {
-                for ((out, scale), bias) in out.iter_mut().zip(scale).zip(bias) {
-                    *out = *out * scale + bias;
+            match affine {
+                Some((scale, bias)) => {
+                    for (((out, x), scale), bias) in out.iter_mut().zip(x).zip(scale).zip(bias) {
+                        *out = (x - mean) * inverse * scale + bias;
+                    }
+                }
+                None => {
+                    for (out, x) in out.iter_mut().zip(x) {
+                        *out = (x - mean) * inverse;
+                    }
                 }
             }
         }
@@ -182,8 +189,6 @@ struct Backward<'a> {
     scale: Option<&'a [f32]>,
     dy: &'a [f32],
     dx: &'a mut [f32],
-    /// Gradients of scale and bias, zero before; not computed without a scale.
-    affine_grad: &'a mut [f32],
 }
 
 impl Kernel for Backward<'_> {
@@ -191,24 +196,49 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { norm: &Fused { width, eps }, x, scale, dy, dx, affine_grad } = self;
-        let (scale_grad, bias_grad) = affine_grad.split_at_mut(width);
-        let mut normalised = vec![0.0; width];
+        let Self { norm: &Fused { width, eps }, x, scale, dy, dx } = self;
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
         for ((x, dy), dx) in rows {
             let (mean, inverse) = statistics(x, eps);
-            normalised.iter_mut().zip(x).for_each(|(normalised, x)| *normalised = (x - mean) * inverse);
-            dx.copy_from_slice(dy);
-            if let Some(scale) = scale {
-                for i in 0..width {
-                    scale_grad[i] += dy[i] * normalised[i];
-                    bias_grad[i] += dy[i];
-                    dx[i] *= scale[i];
+            match scale {
+                Some(scale) => {
+                    for ((dx, dy), scale) in dx.iter_mut().zip(dy).zip(scale) {
+                        *dx = dy * scale;
+                    }
                 }
+                None => dx.copy_from_slice(dy),
             }
-            let (centre, along) = (simd::sum(dx) / width as f32, simd::dot(dx, &normalised) / width as f32);
-            for (dx, normalised) in dx.iter_mut().zip(&normalised) {
-                *dx = inverse * (*dx - centre - normalised * along);
+            let centre = simd::sum(dx) / width as f32;
+            let along = simd::dot_about(dx, x, mean) * inverse / width as f32;
+            for (dx, x) in dx.iter_mut().zip(x) {
+                *dx = inverse * (*dx - centre - (x - mean) * inverse * along);
+            }
+        }
+    }
+}
+
+struct AffineBackward<'a> {
+    norm: &'a Fused,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// Added to.
+    scale_grad: &'a mut [f32],
+    /// Added to.
+    bias_grad: &'a mut [f32],
+}
+
+impl Kernel for AffineBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { norm: &Fused { width, eps }, x, dy, scale_grad, bias_grad } = self;
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            let (mean, inverse) = statistics(x, eps);
+            let sums = scale_grad.iter_mut().zip(bias_grad.iter_mut());
+            for ((scale, bias), (x, dy)) in sums.zip(x.iter().zip(dy)) {
+                *scale += dy * ((x - mean) * inverse);
+                *bias += dy;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
 //! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against.
 
+mod activation;
 mod attention;
 mod block;
 mod conv;
@@ -27,7 +28,9 @@ mod storage;
 mod swiglu;
 #[cfg(test)]
 mod testing;
+mod transpose;
 
+pub use activation::{gelu, silu};
 pub use attention::{Attention, attention};
 pub use block::{BlockSettings, BlockSizes, block};
 pub use conv::{Conv, Padding, conv2d};
@@ -43,8 +46,9 @@ pub use norm::{Modulation, norm};
 pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
-pub use storage::Values;
+pub use storage::{PIECE, Values, written};
 pub use swiglu::swiglu;
+pub use transpose::permute;
 
 /// Added to mean squares and variances before the root (method of the official code).
 pub const EPSILON: f32 = 1e-6;

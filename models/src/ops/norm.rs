@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::EPSILON;
 use super::linear::column_sums;
 use super::simd::{self, Kernel};
-use super::storage::{Values, slice};
+use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
@@ -74,13 +74,7 @@ impl ModulatedNorm {
             Norm::Layer => simd::sum(x) / width,
         };
         // Two passes: the mean of squares minus the square of the mean would cancel.
-        let mut lanes = [0.0f32; simd::LANES];
-        for chunk in x.chunks(simd::LANES) {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane += (x - mean) * (x - mean);
-            }
-        }
-        (mean, 1.0 / (lanes.iter().sum::<f32>() / width + EPSILON).sqrt())
+        (mean, 1.0 / (simd::squares_about(x, mean) / width + EPSILON).sqrt())
     }
 }
 
@@ -100,17 +94,11 @@ impl CustomOp3 for ModulatedNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let _span = profile::span("norm").numbers(2 * x_layout.shape().elem_count());
         let (_, tokens, hidden) = x_layout.shape().dims3()?;
-        let width = modulation_layout.dims()[1];
         let (x, affine) = (slice(x, x_layout)?, slice(affine, affine_layout)?);
         let modulation = slice(modulation, modulation_layout)?;
-        let image = tokens * hidden;
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(image).zip(x.par_chunks(image)).zip(modulation.par_chunks(width)).for_each(
-            |((out, x), modulation)| {
-                let row = (affine, modulation);
-                simd::dispatch_kernel(Forward { norm: self, hidden, x, row, out });
-            },
-        );
+        let [out] = written(x.len(), PIECE.div_ceil(hidden.max(1)) * hidden, |start, [out]| {
+            simd::dispatch_kernel(Forward { norm: self, sizes: (tokens, hidden), start, x, affine, modulation, out });
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -154,9 +142,15 @@ impl CustomOp3 for ModulatedNorm {
 
 struct Forward<'a> {
     norm: &'a ModulatedNorm,
-    hidden: usize,
+    /// Tokens of an image, numbers of a token.
+    sizes: (usize, usize),
+    /// Where `out` begins.
+    start: usize,
+    /// Of all images, as `modulation`.
     x: &'a [f32],
-    row: (&'a [f32], &'a [f32]),
+    affine: &'a [f32],
+    modulation: &'a [f32],
+    /// Whole tokens.
     out: &'a mut [f32],
 }
 
@@ -165,7 +159,17 @@ impl Kernel for Forward<'_> {
 
     #[inline(always)]
     fn run(self) {
-        self.norm.forward(self.hidden, self.x, self.row, self.out);
+        let Self { norm, sizes: (tokens, hidden), mut start, x, affine, modulation, out } = self;
+        let image = tokens * hidden;
+        let width = modulation.len() / (x.len() / image);
+        let mut rest = out;
+        while !rest.is_empty() {
+            let (out, behind) = rest.split_at_mut(rest.len().min(image - start % image));
+            let row = (affine, &modulation[start / image * width..][..width]);
+            norm.forward(hidden, &x[start..][..out.len()], row, out);
+            start += out.len();
+            rest = behind;
+        }
     }
 }
 
@@ -203,7 +207,7 @@ pub(super) struct ImageGradients<'a> {
 }
 
 impl ModulatedNorm {
-    /// The norm of one image, `[tokens, hidden]`.
+    /// The norm of tokens of one image, `[.., hidden]`.
     #[inline(always)]
     pub(super) fn forward(&self, hidden: usize, x: &[f32], (affine, modulation): (&[f32], &[f32]), out: &mut [f32]) {
         let (gain, bias) = affine.split_at(hidden);
@@ -230,23 +234,22 @@ impl ModulatedNorm {
         let factor: Vec<f32> = gain.iter().zip(image.scale).map(|(gain, scale)| gain * (1.0 + scale)).collect();
         // Sums over the tokens of dy and of dy times the normalised x, from which every other gradient follows.
         let (mut dy_sum, mut product_sum) = (vec![0.0; hidden], vec![0.0; hidden]);
-        let mut normalised = vec![0.0; hidden];
         let rows = image.x.chunks_exact(hidden).zip(image.dy.chunks_exact(hidden)).zip(dx.chunks_exact_mut(hidden));
         for ((x, dy), dx) in rows {
             let (mean, inverse) = self.statistics(x);
-            for i in 0..hidden {
-                normalised[i] = (x[i] - mean) * inverse;
-                dy_sum[i] += dy[i];
-                product_sum[i] += dy[i] * normalised[i];
-                dx[i] = dy[i] * factor[i];
+            let sums = dy_sum.iter_mut().zip(&mut product_sum);
+            let read = x.iter().zip(dy).zip(&factor);
+            for ((dx, (dy_sum, product_sum)), ((x, dy), factor)) in dx.iter_mut().zip(sums).zip(read) {
+                *dy_sum += dy;
+                *product_sum += dy * ((x - mean) * inverse);
+                *dx = dy * factor;
             }
-            let along = simd::dot(dx, &normalised) / hidden as f32;
-            let centre = match self.kind {
-                Norm::Rms => 0.0,
-                Norm::Layer => simd::sum(dx) / hidden as f32,
+            let (centre, along) = match self.kind {
+                Norm::Rms => (0.0, simd::dot(dx, x) * inverse / hidden as f32),
+                Norm::Layer => (simd::sum(dx) / hidden as f32, simd::dot_about(dx, x, mean) * inverse / hidden as f32),
             };
-            for i in 0..hidden {
-                dx[i] = inverse * (dx[i] - centre - normalised[i] * along);
+            for (dx, x) in dx.iter_mut().zip(x) {
+                *dx = inverse * (*dx - centre - (x - mean) * inverse * along);
             }
         }
         for i in 0..hidden {

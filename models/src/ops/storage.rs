@@ -1,9 +1,14 @@
 //! Access to the f32 values behind a tensor on the CPU.
 
 use std::fmt::{self, Debug, Formatter};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+/// Numbers of a piece of [`written`] where nothing else decides: the caches next to the processor hold a few of them.
+pub const PIECE: usize = 1 << 13;
 
 /// The values that an operation's argument names; it must be contiguous f32.
 pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -52,5 +57,61 @@ impl Deref for Values<'_> {
             // `of` admits nothing else.
             _ => &[],
         }
+    }
+}
+
+/// `N` vectors of `len` numbers, written in pieces of `piece` on all threads: `write` gets where a piece begins and the piece
+/// of every vector, full of zeros. They never leave the cache before they are overwritten, unlike those of `vec![0.0; len]`.
+pub fn written<const N: usize>(
+    len: usize,
+    piece: usize,
+    write: impl Fn(usize, [&mut [f32]; N]) + Sync,
+) -> [Vec<f32>; N] {
+    let mut vectors = [(); N].map(|()| Vec::with_capacity(len));
+    let mut rest = vectors.each_mut().map(|vector| vector.spare_capacity_mut()[..len].chunks_mut(piece.max(1)));
+    let one = |(i, pieces): (usize, [&mut [MaybeUninit<f32>]; N])| write(i * piece, pieces.map(zeroed));
+    let count = len.div_ceil(piece.max(1));
+    let pieces = (0..count).map(|i| (i, rest.each_mut().map(|pieces| pieces.next().unwrap_or_default())));
+    if count == 1 {
+        pieces.for_each(one);
+    } else {
+        pieces.collect::<Vec<_>>().into_par_iter().for_each(one);
+    }
+    for vector in &mut vectors {
+        // SAFETY: `len` numbers have room, and the pieces, of which every one was zeroed, are all of them.
+        #[allow(unsafe_code, reason = "memory would be written twice otherwise")]
+        unsafe {
+            vector.set_len(len);
+        }
+    }
+    vectors
+}
+
+fn zeroed(piece: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    piece.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of it was written just now.
+    #[allow(unsafe_code, reason = "memory would be written twice otherwise")]
+    unsafe {
+        piece.assume_init_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_is_written() {
+        for (len, piece) in [(0, 4), (1, 4), (4, 4), (23, 4), (5, 1)] {
+            let [ones, places] = written(len, piece, |start, [ones, places]| {
+                assert!(places.iter().all(|&place| place == 0.0) && places.len() <= piece);
+                ones.fill(1.0);
+                places.iter_mut().enumerate().for_each(|(i, place)| *place = (start + i) as f32);
+            });
+            assert_eq!(ones, vec![1.0; len]);
+            assert_eq!(places, (0..len).map(|i| i as f32).collect::<Vec<_>>());
+        }
+        let [nothing] = written(0, 0, |_, [_]| ());
+        assert!(nothing.is_empty());
     }
 }

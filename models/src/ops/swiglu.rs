@@ -1,8 +1,10 @@
 //! SiLU(gate) * value, the activation of SwiGLU.
 
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{self, Kernel};
+use super::storage::{PIECE, Values, slice, written};
+use crate::profile;
 
 /// SiLU(gate) * value for tensors of the same shape.
 ///
@@ -12,7 +14,54 @@ pub fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     if gate.dims() != value.dims() {
         candle_core::bail!("swiglu: gate {:?}, value {:?}", gate.dims(), value.dims());
     }
+    if gate.device().is_cpu() { gate.contiguous()?.apply_op2(&value.contiguous()?, SwiGlu) } else { plain(gate, value) }
+}
+
+fn plain(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     gate.silu()? * value
+}
+
+struct SwiGlu;
+
+impl CustomOp2 for SwiGlu {
+    fn name(&self) -> &'static str {
+        "swiglu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        value: &CpuStorage,
+        value_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let _span = profile::span("swiglu").numbers(3 * gate_layout.shape().elem_count());
+        let (gate, value) = (slice(gate, gate_layout)?, slice(value, value_layout)?);
+        let [out] = written(gate.len(), PIECE, |start, [out]| {
+            let (gate, value) = (&gate[start..][..out.len()], &value[start..][..out.len()]);
+            simd::dispatch_kernel(Activate { gate, value, out });
+        });
+        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        value: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let _span = profile::span("swiglu, backward").numbers(5 * grad.elem_count());
+        let grad = grad.contiguous()?;
+        let (gates, values, dy) = (Values::of(gate)?, Values::of(value)?, Values::of(&grad)?);
+        let (gates, values, dy): (&[f32], &[f32], &[f32]) = (&gates, &values, &dy);
+        let [dg, dv] = written(dy.len(), PIECE, |start, [dg, dv]| {
+            let [gate, value, dy] = [gates, values, dy].map(|all| &all[start..][..dg.len()]);
+            simd::dispatch_kernel(ActivateBack { gate, value, dy, dg, dv });
+        });
+        let tensor = |grad| Tensor::from_vec(grad, gate.shape(), gate.device());
+        Ok((Some(tensor(dg)?), Some(tensor(dv)?)))
+    }
 }
 
 /// out = SiLU(gate) * value.
@@ -58,24 +107,18 @@ impl Kernel for ActivateBack<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::random;
+    use super::super::testing::{agrees, random};
     use super::*;
+    use candle_core::{DType, Device};
 
     #[test]
-    fn kernels_agree_with_plain_operations() {
-        let (gate, value, dy) = (random("gate", &[21]), random("value", &[21]), random("dy", &[21]));
-        let y = swiglu(&gate, &value).unwrap();
-        let gradients = (&y * dy.as_tensor().detach()).unwrap().sum_all().unwrap().backward().unwrap();
-        let values = |tensor: &Tensor| tensor.to_vec1::<f32>().unwrap();
-        let [mut out, mut dg, mut dv] = [(); 3].map(|()| vec![0.0f32; 21]);
-        Activate { gate: &values(&gate), value: &values(&value), out: &mut out }.run();
-        let (gate_values, value_values, dy) = (values(&gate), values(&value), values(&dy));
-        ActivateBack { gate: &gate_values, value: &value_values, dy: &dy, dg: &mut dg, dv: &mut dv }.run();
-        let found = [out, dg, dv].concat();
-        let expected = [&y, gradients.get(&gate).unwrap(), gradients.get(&value).unwrap()].map(values).concat();
-        for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    fn agrees_with_plain_operations() {
+        for shape in [&[21][..], &[1], &[3, 1, PIECE / 2 + 3]] {
+            let inputs = [random("gate", shape), random("value", shape)];
+            agrees(&inputs, |t| swiglu(&t[0], &t[1]), |t| plain(&t[0], &t[1]));
         }
-        assert!(swiglu(&gate, &random("value", &[3, 7])).is_err());
+        let empty = Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(swiglu(&empty, &empty).unwrap().dims(), [2, 0]);
+        assert!(swiglu(&random("gate", &[21]), &random("value", &[3, 7])).is_err());
     }
 }

@@ -3,30 +3,22 @@
 use std::rc::Rc;
 
 use candle_core::{Device, Tensor};
-use drifting_models::ops::Values;
 use drifting_models::ops::simd::{self, Kernel, dispatch_kernel};
-use drifting_train::toy::Activation;
-use rayon::prelude::*;
+use drifting_models::ops::{PIECE, Values, gelu, silu, written};
 use serde_json::json;
 
 use crate::case::{Case, Contender, Pass, Tensors};
 use crate::graph::{Graph, Run};
 use crate::input::Input;
 
-/// Numbers of one task.
-const CHUNK: usize = 1 << 14;
 const FROZEN: [Pass; 2] = [Pass::Forward, Pass::Frozen];
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![rows("exp", "exp", [4096, 1024])];
     // Weights of the attention of fashion and of size B, affinities of a feature.
     cases.extend([[33_920, 53], [13_056, 272], [4096, 144]].map(|sizes| rows("softmax", "softmax", sizes)));
-    let activations: [(_, _, Run); 4] = [
-        ("SiLU", "silu", Rc::new(|t| Activation::Silu.forward(&t[0]))),
-        ("SiLU, candle's", "silu", Rc::new(|t| t[0].silu())),
-        ("GELU", "gelu", Rc::new(|t| Activation::Gelu.forward(&t[0]))),
-        ("GELU, candle's", "gelu", Rc::new(|t| t[0].gelu_erf())),
-    ];
+    let activations: [(_, _, Run); 2] =
+        [("SiLU", "silu", Rc::new(|t| silu(&t[0]))), ("GELU", "gelu", Rc::new(|t| gelu(&t[0])))];
     for (op, peer, run) in activations {
         let shape = "8x196x2048".to_owned();
         let inputs = vec![Input::normal("x", &[8, 196, 2048], 1.0)];
@@ -41,13 +33,16 @@ fn rows(op: &'static str, peer: &'static str, [rows, columns]: [usize; 2]) -> Ca
     let open = move || {
         let x = Input::normal("x", &[rows, columns], 3.0).tensor();
         let inputs = Tensors::from([("x".to_owned(), x.clone())]);
-        let chunk = CHUNK.div_ceil(columns) * columns;
+        let piece = PIECE.div_ceil(columns) * columns;
         let once = Box::new(move || {
             let x = Values::of(&x).unwrap();
-            let mut y = vec![0.0; rows * columns];
-            y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| match op {
-                "exp" => dispatch_kernel(Exp(x, y)),
-                _ => dispatch_kernel(Softmax(columns, x, y)),
+            let x: &[f32] = &x;
+            let [y] = written(x.len(), piece, |start, [y]| {
+                let x = &x[start..][..y.len()];
+                match op {
+                    "exp" => dispatch_kernel(Exp(x, y)),
+                    _ => dispatch_kernel(Softmax(columns, x, y)),
+                }
             });
             Tensors::from([("y".to_owned(), Tensor::from_vec(y, (rows, columns), &Device::Cpu).unwrap())])
         });
@@ -84,10 +79,8 @@ impl Kernel for Softmax<'_> {
     #[inline(always)]
     fn run(self) {
         for (y, x) in self.2.chunks_exact_mut(self.0).zip(self.1.chunks_exact(self.0)) {
-            let largest = simd::max(x);
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = simd::exp(*x - largest));
-            let inverse = 1.0 / simd::sum(y);
-            y.iter_mut().for_each(|y| *y *= inverse);
+            y.copy_from_slice(x);
+            simd::softmax(y);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use candle_core::{Result, Tensor};
 use drifting_models::ops::{
-    Attention, BlockSettings, BlockSizes, Modulation, Rotation, attention, block, gated_add, layer_norm, norm,
+    Attention, BlockSettings, BlockSizes, Modulation, Rotation, attention, block, gated_add, layer_norm, norm, permute,
     sum_of_rows, swiglu,
 };
 use drifting_spec::{GeneratorConfig, ImageShape, Norm, QkNorm};
@@ -140,7 +140,7 @@ impl Network {
         let GeneratorConfig { hidden, heads, .. } = self.config;
         let settings = self.settings();
         Graph {
-            op: "attention in plain operations",
+            op: "attention",
             peer: "attention",
             shape: format!("{}, {heads} heads", self.shape()),
             settings: json!({ "heads": heads, "normalised": true }),
@@ -152,7 +152,7 @@ impl Network {
     fn swiglu(&self) -> Graph {
         let inner = self.config.mlp_inner();
         Graph {
-            op: "SwiGLU in plain operations",
+            op: "SwiGLU",
             peer: "swiglu",
             shape: format!("{} x {} tokens of {inner}", self.batch, self.config.tokens()),
             settings: json!({}),
@@ -164,7 +164,7 @@ impl Network {
     fn gated_add(&self) -> Graph {
         let hidden = self.config.hidden;
         Graph {
-            op: "gated residual in plain operations",
+            op: "gated residual",
             peer: "gated_add",
             shape: self.shape(),
             settings: json!({ "offset": 2 * hidden }),
@@ -195,7 +195,7 @@ impl Network {
 fn one_head() -> Graph {
     let settings = Attention { heads: 1, qk_norm: QkNorm::Off, rotation: None };
     Graph {
-        op: "attention in plain operations",
+        op: "attention",
         peer: "attention",
         shape: "2 x 1024 tokens of 512, 1 head".to_owned(),
         settings: json!({ "heads": 1, "normalised": false }),
@@ -228,7 +228,7 @@ fn copy(sizes: [usize; 3]) -> Graph {
         shape: format!("{a}x{b}x{c} to {a}x{c}x{b}"),
         settings: json!({}),
         inputs: vec![Input::normal("x", &sizes, 1.0)],
-        run: Rc::new(|t| t[0].transpose(1, 2)?.contiguous()),
+        run: Rc::new(|t| permute(&t[0], &[0, 2, 1])),
     }
 }
 
@@ -245,7 +245,7 @@ fn cut() -> Graph {
         run: Rc::new(move |t| {
             let grid = side / PATCH;
             let parts = t[0].reshape(&[batch, channels, grid, PATCH, grid, PATCH][..])?;
-            parts.permute([0, 2, 4, 3, 5, 1])?.reshape((batch, grid * grid, PATCH * PATCH * channels))
+            permute(&parts, &[0, 2, 4, 3, 5, 1])?.reshape((batch, grid * grid, PATCH * PATCH * channels))
         }),
     }
 }

@@ -28,7 +28,7 @@ impl Norm {
 
     /// SiLU of the normalised x.
     pub(super) fn silu(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.forward(x)?.silu()?)
+        Ok(ops::silu(&self.forward(x)?)?)
     }
 }
 

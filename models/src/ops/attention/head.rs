@@ -19,6 +19,8 @@ pub(in crate::ops) struct Head<'a> {
     inverse: [Vec<f32>; 2],
     value: Vec<f32>,
     weights: Vec<f32>,
+    /// Sum of the exponentials of each row of weights.
+    sums: Vec<f32>,
 }
 
 impl<'a> Head<'a> {
@@ -26,21 +28,39 @@ impl<'a> Head<'a> {
         let matrix = || vec![0.0; tokens * head_dim];
         let pair = || [matrix(), matrix()];
         let inverse = [vec![0.0; tokens], vec![0.0; tokens]];
-        let weights = vec![0.0; tokens * tokens];
-        Self { settings, tokens, head_dim, turned: pair(), normalised: pair(), inverse, value: matrix(), weights }
+        let (weights, sums) = (vec![0.0; tokens * tokens], vec![0.0; tokens]);
+        Self { settings, tokens, head_dim, turned: pair(), normalised: pair(), inverse, value: matrix(), weights, sums }
     }
 
     /// The output of head `index` of an image, `[tokens, head_dim]`.
     #[inline(always)]
     pub(in crate::ops) fn forward(&mut self, qkv: &[f32], index: usize, gains: &[f32], out: &mut [f32]) {
-        self.load(qkv, index, gains);
+        self.load_logits(qkv, index, gains);
         let (n, d) = (self.tokens, self.head_dim);
+        for (row, sum) in self.weights.chunks_exact_mut(n).zip(&mut self.sums) {
+            *sum = simd::exponentials(row, simd::max(row));
+        }
         matmul(out, Matrix::new(&self.weights, n, n), Matrix::new(&self.value, n, d), 1.0, Threads::One);
+        for (row, sum) in out.chunks_exact_mut(d).zip(&self.sums) {
+            let inverse = 1.0 / sum;
+            for value in row {
+                *value *= inverse;
+            }
+        }
     }
 
     /// Computes queries, keys, values and attention weights of head `index` from an image's `[tokens, 3 * hidden]`.
     #[inline(always)]
     pub(in crate::ops) fn load(&mut self, qkv: &[f32], index: usize, gains: &[f32]) {
+        self.load_logits(qkv, index, gains);
+        for row in self.weights.chunks_exact_mut(self.tokens) {
+            simd::softmax(row);
+        }
+    }
+
+    /// As [`load`](Self::load), but with the logits for weights.
+    #[inline(always)]
+    fn load_logits(&mut self, qkv: &[f32], index: usize, gains: &[f32]) {
         let (n, d) = (self.tokens, self.head_dim);
         let hidden = self.settings.heads * d;
         for (token, row) in qkv.chunks_exact(3 * hidden).enumerate() {
@@ -53,9 +73,6 @@ impl<'a> Head<'a> {
         let [q, k] = &self.turned;
         let scale = 1.0 / (d as f32).sqrt();
         matmul(&mut self.weights, Matrix::new(q, n, d), Matrix::new(k, n, d).t(), scale, Threads::One);
-        for row in self.weights.chunks_exact_mut(n) {
-            softmax(row);
-        }
     }
 
     /// Normalises and rotates the query (`i` = 0) or key (1) of a token.
@@ -93,19 +110,6 @@ fn rotate(settings: &Attention, token: usize, x: &mut [f32], direction: f32) {
         let (a, b, sin) = (low[i], high[i], sin[i] * direction);
         low[i] = a * cos[i] - b * sin;
         high[i] = b * cos[i] + a * sin;
-    }
-}
-
-/// Softmax of one row in place.
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let largest = simd::max(row);
-    for value in row.iter_mut() {
-        *value = simd::exp(*value - largest);
-    }
-    let inverse = 1.0 / simd::sum(row);
-    for value in row.iter_mut() {
-        *value *= inverse;
     }
 }
 
