@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::super::block::sum;
 use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::simd::{self, Kernel};
+pub(in crate::ops) use super::direct::Strided;
 use super::direct::{self, Packed};
 use super::geometry::Geometry;
 use super::winograd::{self, Transformed};
@@ -128,7 +129,11 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
     let images = tile_rows(g).div_ceil(g.out_height);
     let mut dx = vec![0.0; g.batch * g.image()];
     let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
-    tasks.for_each_init(Vec::new, |buffer, (dx, dy)| scatter(g, weight, dy, dx, buffer));
+    let strided = Strided::new(g, &turned(g, weight));
+    tasks.for_each_init(Vec::new, |buffer, (dx, dy)| match &strided {
+        Some(strided) => strided.input_gradient(&Geometry { batch: dx.len() / g.image(), ..*g }, dy, dx, buffer),
+        None => scatter(g, weight, dy, dx, buffer),
+    });
     dx
 }
 
@@ -152,7 +157,7 @@ pub(in crate::ops) fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
     turned
 }
 
-/// Adds the input gradient to `dx` patch by patch, for strides that leave pixels out.
+/// Adds the input gradient to `dx` patch by patch, for strides that leave pixels out and channels that fill no vectors.
 pub(in crate::ops) fn scatter(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32], buffer: &mut Vec<f32>) {
     let weight = Matrix::new(weight, g.patch(), g.outputs).t();
     let rows = tile_rows(g);

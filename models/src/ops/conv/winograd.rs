@@ -41,7 +41,7 @@ impl Transformed {
         if g.kernel != 3 || g.conv.stride != 1 || !g.channels.is_multiple_of(lanes()) || !saves {
             return None;
         }
-        let block = block(g.outputs)?;
+        let block = block(g.outputs).filter(|block| *block >= NARROW * lanes())?;
         let mut weights = vec![0.0; weight.len() / 9 * POINTS];
         pulp::Arch::new().dispatch(TransformWeights { g, weight, block, to: &mut weights });
         Some(Self { weights, block })
@@ -229,6 +229,7 @@ impl Tile<'_> {
         let Self { g, images, row, squares, together, transformed, points, products, y } = self;
         let Transformed { weights, block } = transformed;
         let starts: Vec<usize> = (0..together).map(|square| square * g.channels).collect();
+        let places: Vec<usize> = (0..together).map(|square| square * block).collect();
         for squares in squares.chunks(together) {
             for (number, square) in squares.iter().enumerate() {
                 transform::<S>(simd, g.channels, (images, row, square.from), (&mut *points, number, together));
@@ -236,7 +237,8 @@ impl Tile<'_> {
             for (number, weights) in weights.chunks_exact(POINTS * g.channels * block).enumerate() {
                 let each = points.chunks_exact(together * g.channels).zip(products.chunks_exact_mut(together * block));
                 for ((points, products), weights) in each.zip(weights.chunks_exact(g.channels * block)) {
-                    multiply::<S, VECTORS>(simd, g.channels, (points, &starts[..squares.len()]), weights, products);
+                    let (starts, places) = (&starts[..squares.len()], &places[..squares.len()]);
+                    multiply::<S, VECTORS>(simd, g.channels, (points, starts), weights, (products, places));
                 }
                 for (place, square) in squares.iter().enumerate() {
                     let result = Result { products, place, together, block: *block };
@@ -305,7 +307,7 @@ fn multiply<S: Simd, const VECTORS: usize>(
     channels: usize,
     (points, starts): (&[f32], &[usize]),
     weights: &[f32],
-    products: &mut [f32],
+    (products, places): (&mut [f32], &[usize]),
 ) {
     let block = VECTORS * S::F32_LANES;
     for first in (0..channels).step_by(longest(block)) {
@@ -318,8 +320,8 @@ fn multiply<S: Simd, const VECTORS: usize>(
             line: 0,
             begun: first > 0,
         };
-        for (starts, products) in starts.chunks(PIXELS).zip(products.chunks_mut(PIXELS * block)) {
-            runs.add::<S, VECTORS>(simd, points, starts, (0, block), products);
+        for (starts, places) in starts.chunks(PIXELS).zip(places.chunks(PIXELS)) {
+            runs.add::<S, VECTORS>(simd, (points, starts), 0, (products, places));
         }
     }
 }

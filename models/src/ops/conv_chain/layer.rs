@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::super::conv::dense::{self, Weights};
+use super::super::conv::dense::{self, Strided, Weights};
 use super::super::conv::geometry::Geometry;
 use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
 use super::super::{GroupNorm, simd};
@@ -47,8 +47,18 @@ pub(super) struct Layer<'a> {
     affine: Affine<'a>,
     /// The kernel, prepared for the forward pass.
     kernel: Option<Weights<'a>>,
-    /// The kernel of the input gradient, where it is a convolution, prepared for the backward pass.
-    turned: Option<(Geometry, Weights<'static>)>,
+    /// The kernel of the input gradient.
+    turned: Turned,
+}
+
+/// The kernel of the input gradient, prepared.
+enum Turned {
+    /// The gradient is a convolution.
+    Whole(Geometry, Weights<'static>),
+    /// It is several.
+    Strided(Strided),
+    /// Not prepared, or it cannot be.
+    Plain,
 }
 
 /// What a layer keeps of a few images: the convolved maps, and the statistics of each image's norm.
@@ -60,7 +70,13 @@ pub(super) struct Kept {
 
 impl<'a> Layer<'a> {
     pub(super) fn new(settings: LayerSettings, [weight, scale, bias]: [&'a [f32]; 3]) -> Self {
-        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, kernel: None, turned: None }
+        Self {
+            settings,
+            weight,
+            affine: Affine { settings: settings.norm, scale, bias },
+            kernel: None,
+            turned: Turned::Plain,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,8 +96,11 @@ impl<'a> Layer<'a> {
     /// Prepares the input gradient.
     pub(super) fn turn(&mut self) {
         let g = &self.settings.geometry;
-        let turned = |reversed| (reversed, Weights::new(&reversed, dense::turned(g, self.weight)));
-        self.turned = g.reversed().map(turned);
+        let turned = dense::turned(g, self.weight);
+        self.turned = match g.reversed() {
+            Some(reversed) => Turned::Whole(reversed, Weights::new(&reversed, turned)),
+            None => Strided::new(g, &turned).map_or(Turned::Plain, Turned::Strided),
+        };
     }
 
     /// For the images in `x`.
@@ -144,10 +163,11 @@ impl<'a> Layer<'a> {
         let g = Geometry { batch, ..self.settings.geometry };
         let mut dx = vec![0.0; batch * g.image()];
         match &self.turned {
-            Some((reversed, turned)) => {
+            Turned::Whole(reversed, turned) => {
                 dense::forward_here(&Geometry { batch, ..*reversed }, dy, turned, &mut dx, buffer);
             }
-            None => dense::scatter(&g, self.weight, dy, &mut dx, buffer),
+            Turned::Strided(strided) => strided.input_gradient(&g, dy, &mut dx, buffer),
+            Turned::Plain => dense::scatter(&g, self.weight, dy, &mut dx, buffer),
         }
         dx
     }
