@@ -55,7 +55,10 @@ impl<'a> Weights<'a> {
     }
 
     fn tile_rows(&self, g: &Geometry) -> usize {
-        if let Prepared::Transformed(_) = self.prepared { winograd::tile_rows(g) } else { tile_rows(g) }
+        match &self.prepared {
+            Prepared::Transformed(transformed) => winograd::tile_rows(g, transformed),
+            _ => tile_rows(g),
+        }
     }
 }
 

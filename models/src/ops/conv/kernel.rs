@@ -99,12 +99,14 @@ fn add_run<S: Simd, const VECTORS: usize>(
     runs: [&[f32]; PIXELS],
     weights: &[S::f32s],
 ) -> [[S::f32s; VECTORS]; PIXELS] {
+    let (weights, _) = weights.as_chunks::<VECTORS>();
+    let len = weights.len();
     let [a, b, c, d, e, f] = runs;
-    let pixels = a.iter().zip(b).zip(c).zip(d).zip(e).zip(f);
-    for ((((((a, b), c), d), e), f), weights) in pixels.zip(weights.as_chunks::<VECTORS>().0) {
-        let values = [a, b, c, d, e, f];
+    let (a, b, c, d, e, f) = (&a[..len], &b[..len], &c[..len], &d[..len], &e[..len], &f[..len]);
+    for i in 0..len {
+        let (values, weights) = ([a[i], b[i], c[i], d[i], e[i], f[i]], weights[i]);
         for pixel in 0..PIXELS {
-            let value = simd.splat_f32s(*values[pixel]);
+            let value = simd.splat_f32s(values[pixel]);
             for vector in 0..VECTORS {
                 sums[pixel][vector] = simd.mul_add_e_f32s(value, weights[vector], sums[pixel][vector]);
             }
