@@ -62,26 +62,30 @@ impl<'a> Padded<'a> {
             rows.for_each(|y| begin(y / g.out_height * g.height + y % g.out_height * stride));
             return Self { values: x, starts, places, row };
         }
-        buffer.clear();
-        let mut first = rows.start;
+        let (mut first, mut end) = (rows.start, 0);
+        let (left, columns) = (padding.left * g.channels, g.row());
         while first < rows.end {
             // The rows of one image.
             let (image, top) = (first / g.out_height, first % g.out_height);
             let count = (g.out_height - top).min(rows.end - first);
-            let before = buffer.len() / row;
-            (0..count).for_each(|y| begin(before + y * stride));
+            (0..count).for_each(|y| begin(end / row + y * stride));
             let image = &x[image * g.image()..][..g.image()];
-            for y in top * stride..(top + count - 1) * stride + g.kernel {
-                match y.checked_sub(padding.top).filter(|y| *y < g.height) {
-                    Some(y) => {
-                        buffer.resize(buffer.len() + padding.left * g.channels, 0.0);
-                        buffer.extend_from_slice(&image[y * g.row()..][..g.row()]);
-                        buffer.resize(buffer.len() + padding.right * g.channels, 0.0);
-                    }
-                    None => buffer.resize(buffer.len() + row, 0.0),
-                }
+            let under = top * stride..(top + count - 1) * stride + g.kernel;
+            // Longer than it must be, so that it is not cleared again and again.
+            let needed = end + under.len() * row;
+            if buffer.len() < needed {
+                buffer.resize(needed, 0.0);
             }
-            first += count;
+            for (y, to) in under.zip(buffer[end..needed].chunks_exact_mut(row)) {
+                let Some(y) = y.checked_sub(padding.top).filter(|y| *y < g.height) else {
+                    to.fill(0.0);
+                    continue;
+                };
+                to[..left].fill(0.0);
+                to[left..left + columns].copy_from_slice(&image[y * columns..][..columns]);
+                to[left + columns..].fill(0.0);
+            }
+            (first, end) = (first + count, needed);
         }
         Self { values: buffer, starts, places, row }
     }

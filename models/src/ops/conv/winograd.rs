@@ -141,7 +141,6 @@ pub(super) fn forward(
     let scratch = points(out) * strides.0;
     buffer.resize(buffer.len().max(needed + scratch + points(out) * strides.1), 0.0);
     let (images, rest) = buffer.split_at_mut(needed);
-    images.fill(0.0);
     padded.copy(g, x, width, images);
     let (points, products) = rest.split_at_mut(scratch);
     let (starts, places): (Vec<_>, Vec<_>) = (0..together).map(|i| (i * g.channels, i * block)).unzip();

@@ -60,17 +60,24 @@ impl Strided {
         let values = if (height, width) == (g.out_height, g.out_width) {
             dy
         } else {
-            buffer.clear();
-            for image in dy.chunks_exact(g.out_height * g.out_row()) {
-                let end = buffer.len() + height * row;
-                buffer.resize(buffer.len() + before * row, 0.0);
-                for line in image.chunks_exact(g.out_row()) {
-                    let end = buffer.len() + row;
-                    buffer.resize(buffer.len() + before * g.outputs, 0.0);
-                    buffer.extend_from_slice(line);
-                    buffer.resize(end, 0.0);
+            // Longer than it must be, so that it is not cleared again and again.
+            let needed = g.batch * height * row;
+            if buffer.len() < needed {
+                buffer.resize(needed, 0.0);
+            }
+            let images = dy.chunks_exact(g.out_height * g.out_row());
+            for (image, to) in images.zip(buffer.chunks_exact_mut(height * row)) {
+                let (above, to) = to.split_at_mut(before * row);
+                let (to, below) = to.split_at_mut(g.out_height * row);
+                above.fill(0.0);
+                below.fill(0.0);
+                for (line, to) in image.chunks_exact(g.out_row()).zip(to.chunks_exact_mut(row)) {
+                    let (left, to) = to.split_at_mut(before * g.outputs);
+                    let (to, right) = to.split_at_mut(g.out_row());
+                    left.fill(0.0);
+                    to.copy_from_slice(line);
+                    right.fill(0.0);
                 }
-                buffer.resize(end, 0.0);
             }
             buffer
         };

@@ -25,18 +25,24 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Copies them, the padding of zeros around them, to `to`, `width` pixels each; it is zero before.
+    /// Writes them, the padding of zeros around them, to `to`, `width` pixels each.
     pub(super) fn copy(&self, g: &Geometry, x: &[f32], width: usize, to: &mut [f32]) {
-        let (row, left) = (width * g.channels, g.conv.padding.left);
+        let (row, left) = (width * g.channels, g.conv.padding.left.min(width) * g.channels);
         // The padding may be wider than what is looked at.
-        let columns = g.width.min(width.saturating_sub(left)) * g.channels;
+        let columns = g.row().min(row - left);
         let mut to = to.chunks_exact_mut(row);
         for &(image, first, count) in &self.stretches {
             let image = &x[image * g.image()..][..g.image()];
             for (y, to) in (first..first + count).zip(&mut to) {
-                if let Some(y) = y.checked_sub(g.conv.padding.top).filter(|y| *y < g.height) {
-                    to[left * g.channels..][..columns].copy_from_slice(&image[y * g.row()..][..columns]);
-                }
+                let Some(y) = y.checked_sub(g.conv.padding.top).filter(|y| *y < g.height) else {
+                    to.fill(0.0);
+                    continue;
+                };
+                let (before, rest) = to.split_at_mut(left);
+                let (pixels, after) = rest.split_at_mut(columns);
+                before.fill(0.0);
+                pixels.copy_from_slice(&image[y * g.row()..][..columns]);
+                after.fill(0.0);
             }
         }
     }
