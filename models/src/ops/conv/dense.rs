@@ -54,9 +54,10 @@ impl<'a> Weights<'a> {
         Self { plain, prepared }
     }
 
-    fn tile_rows(&self, g: &Geometry) -> usize {
+    /// Output rows in a tile, for several threads or not.
+    fn tile_rows(&self, g: &Geometry, shared: bool) -> usize {
         match &self.prepared {
-            Prepared::Transformed(transformed) => winograd::tile_rows(g, transformed),
+            Prepared::Transformed(transformed) => winograd::tile_rows(g, transformed, shared),
             _ => tile_rows(g),
         }
     }
@@ -64,7 +65,7 @@ impl<'a> Weights<'a> {
 
 /// `[batch, out_height, out_width, outputs]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = weights.tile_rows(g);
+    let rows = weights.tile_rows(g, true);
     let mut y = vec![0.0; g.out_rows() * g.out_row()];
     y.par_chunks_mut(rows * g.out_row()).enumerate().for_each_init(Vec::new, |buffer, (tile, y)| {
         forward_tile(g, (x, weights, bias), tile * rows, y, buffer);
@@ -80,7 +81,7 @@ pub(in crate::ops) fn forward_here(
     y: &mut [f32],
     buffer: &mut Vec<f32>,
 ) {
-    let rows = weights.tile_rows(g);
+    let rows = weights.tile_rows(g, false);
     for (tile, y) in y.chunks_mut(rows * g.out_row()).enumerate() {
         forward_tile(g, (x, weights, None), tile * rows, y, buffer);
     }

@@ -12,6 +12,7 @@ mod transforms;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use self::squares::{Square, squares};
 use self::transforms::{gathered, mixed, spread};
@@ -30,7 +31,9 @@ const MEMORY: usize = 512 << 10;
 /// Numbers between those of a point and the next.
 const SPACE: usize = 16;
 /// Pixels of the result in a tile, about.
-const TILE: usize = 256;
+const TILE: usize = 1024;
+/// Tiles that a batch should have at least.
+const TILES: usize = 4;
 
 /// The weights of a convolution, transformed: `[outputs / block, points of a square, channels, block]`.
 #[derive(Clone, Debug)]
@@ -58,16 +61,20 @@ impl Transformed {
         }
         let block = block(g.outputs).filter(|block| *block >= NARROW * lanes())?;
         let mut weights = vec![0.0; weight.len() / 9 * points(out)];
-        pulp::Arch::new().dispatch(TransformWeights { g, weight, block, out, to: &mut weights });
+        weights.par_chunks_mut(points(out) * g.channels * block).enumerate().for_each(|(number, to)| {
+            pulp::Arch::new().dispatch(TransformWeights { g, weight, block, first: number * block, out, to });
+        });
         Some(Self { weights, block, out })
     }
 }
 
-/// G g G' of every kernel.
+/// G g G' of the kernels of a block of outputs.
 struct TransformWeights<'a> {
     g: &'a Geometry,
     weight: &'a [f32],
     block: usize,
+    /// The first output.
+    first: usize,
     out: usize,
     to: &'a mut [f32],
 }
@@ -87,27 +94,25 @@ impl WithSimd for TransformWeights<'_> {
 impl TransformWeights<'_> {
     #[inline(always)]
     fn run<S: Simd, const SIDE: usize>(self, simd: S) {
-        let Self { g, weight, block, to, .. } = self;
-        for (number, to) in to.chunks_exact_mut(SIDE * SIDE * g.channels * block).enumerate() {
-            for channel in 0..g.channels {
-                for vector in 0..block / S::F32_LANES {
-                    let output = number * block + vector * S::F32_LANES;
-                    let mut rows = [[simd.splat_f32s(0.0); SIDE]; 3];
-                    for (y, row) in rows.iter_mut().enumerate() {
-                        let mut taps = [simd.splat_f32s(0.0); 3];
-                        for (x, tap) in taps.iter_mut().enumerate() {
-                            let from = ((3 * y + x) * g.channels + channel) * g.outputs + output;
-                            *tap = S::as_simd_f32s(&weight[from..from + S::F32_LANES]).0[0];
-                        }
-                        *row = spread(simd, taps);
+        let Self { g, weight, block, first, to, .. } = self;
+        for channel in 0..g.channels {
+            for vector in 0..block / S::F32_LANES {
+                let output = first + vector * S::F32_LANES;
+                let mut rows = [[simd.splat_f32s(0.0); SIDE]; 3];
+                for (y, row) in rows.iter_mut().enumerate() {
+                    let mut taps = [simd.splat_f32s(0.0); 3];
+                    for (x, tap) in taps.iter_mut().enumerate() {
+                        let from = ((3 * y + x) * g.channels + channel) * g.outputs + output;
+                        *tap = S::as_simd_f32s(&weight[from..from + S::F32_LANES]).0[0];
                     }
-                    for x in 0..SIDE {
-                        let column: [S::f32s; SIDE] = spread(simd, [rows[0][x], rows[1][x], rows[2][x]]);
-                        for (y, value) in column.into_iter().enumerate() {
-                            let point = y * SIDE + x;
-                            let to = &mut to[(point * g.channels + channel) * block + vector * S::F32_LANES..];
-                            S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = value;
-                        }
+                    *row = spread(simd, taps);
+                }
+                for x in 0..SIDE {
+                    let column: [S::f32s; SIDE] = spread(simd, [rows[0][x], rows[1][x], rows[2][x]]);
+                    for (y, value) in column.into_iter().enumerate() {
+                        let point = y * SIDE + x;
+                        let to = &mut to[(point * g.channels + channel) * block + vector * S::F32_LANES..];
+                        S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = value;
                     }
                 }
             }
@@ -115,11 +120,15 @@ impl TransformWeights<'_> {
     }
 }
 
-/// Output rows in a tile, counted through all images: whole images, or whole rows of squares.
-pub(super) fn tile_rows(g: &Geometry, transformed: &Transformed) -> usize {
-    let image = g.out_height * g.out_width;
-    let out = transformed.out;
-    if image <= TILE { TILE / image * g.out_height } else { (TILE / g.out_width / out).max(1) * out }
+/// Output rows in a tile, counted through all images: whole images, or whole rows of squares. Tiles are for several threads if
+/// they are `shared`.
+pub(super) fn tile_rows(g: &Geometry, transformed: &Transformed, shared: bool) -> usize {
+    let (image, out) = (g.out_height * g.out_width, transformed.out);
+    let most = if shared { g.batch.div_ceil(TILES).max(1) } else { usize::MAX };
+    match TILE / image {
+        0 => (TILE / g.out_width / out).max(1) * out,
+        images => images.min(most) * g.out_height,
+    }
 }
 
 /// Writes the output rows `rows`, counted through all images, to `y`.
@@ -134,7 +143,9 @@ pub(super) fn forward(
     let (out, block) = (transformed.out, transformed.block);
     let width = g.out_width.next_multiple_of(out) + MORE;
     let (squares, padded) = squares(g, rows, width, out);
-    let together = (MEMORY / (4 * points(out) * (g.channels + block))).max(1).next_multiple_of(PIXELS);
+    // Of those that fit, as many at a time each time.
+    let most = (MEMORY / (4 * points(out) * (g.channels + block))).max(PIXELS);
+    let together = squares.len().div_ceil(squares.len().div_ceil(most).max(1)).next_multiple_of(PIXELS);
     // A little more than a power of two, so that the points of a square do not share a place of the cache.
     let strides = (together * g.channels + SPACE, together * block + SPACE);
     let needed = padded.len * width * g.channels;

@@ -16,8 +16,10 @@ use crate::profile;
 const PARTS: usize = 16;
 /// Memory that the tasks' own weight gradients may take together, in bytes.
 const GRADIENT_MEMORY: usize = 256 << 20;
-/// Pixels of the result that a task takes at once at least.
-const PIXELS: usize = 256;
+/// Pixels of the result that a task takes at once, about.
+const PIXELS: usize = 768;
+/// Steps that a batch should have at least.
+const STEPS: usize = 4;
 
 /// A chain; its weights are an argument: those of every layer, flat, one after the other.
 pub(super) struct Fused {
@@ -47,7 +49,8 @@ impl Fused {
 
     /// Images of a step.
     fn step(&self) -> usize {
-        PIXELS.div_ceil(self.last.out_height * self.last.out_width)
+        let most = self.last.batch.div_ceil(STEPS).max(1);
+        PIXELS.div_ceil(self.last.out_height * self.last.out_width).min(most)
     }
 }
 
