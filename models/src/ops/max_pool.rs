@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::chunks::in_chunks;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
@@ -238,21 +239,21 @@ impl CustomOp1 for Fused {
         let (batch, height, width, channels) = layout.shape().dims4()?;
         let sizes = Sizes::new(self.pool, height, width, channels);
         let x = slice(x, layout)?;
-        let mut y = vec![0.0; batch * sizes.out()];
         let forward = |index: usize, out: &mut [f32], places: Option<&mut [u8]>| {
             let image = &x[index / sizes.out_height * sizes.image()..][..sizes.image()];
             simd::dispatch_kernel(Forward { sizes, image, y: index % sizes.out_height, out, places });
         };
-        let rows = y.par_chunks_mut(sizes.out_row()).enumerate();
-        match &self.places {
-            None => rows.for_each(|(index, out)| forward(index, out, None)),
+        let len = batch * sizes.out();
+        let y = match &self.places {
+            None => in_chunks(len, sizes.out_row(), || (), |(), index, out| forward(index, out, None)),
             Some(kept) => {
-                let mut all = vec![0; batch * sizes.out()];
-                let rows = rows.zip(all.par_chunks_mut(sizes.out_row()));
-                rows.for_each(|((index, out), places)| forward(index, out, Some(places)));
+                let (mut y, mut all) = (vec![0.0; len], vec![0; len]);
+                let rows = y.par_chunks_mut(sizes.out_row()).zip(all.par_chunks_mut(sizes.out_row())).enumerate();
+                rows.for_each(|(index, (out, places))| forward(index, out, Some(places)));
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = all;
+                y
             }
-        }
+        };
         Ok((CpuStorage::F32(y), (batch, sizes.out_height, sizes.out_width, channels).into()))
     }
 
@@ -264,12 +265,16 @@ impl CustomOp1 for Fused {
         let grad = grad.contiguous()?;
         let (kept, grad) = (kept.lock().unwrap_or_else(PoisonError::into_inner), Values::of(&grad)?);
         let (all_places, all_grads) = (&kept[..], &grad[..]);
-        let mut image_grads = vec![0.0; x.elem_count()];
-        image_grads.par_chunks_mut(sizes.row()).enumerate().for_each(|(index, out)| {
-            let image = index / sizes.height * sizes.out()..(index / sizes.height + 1) * sizes.out();
-            let (places, grad) = (&all_places[image.clone()], &all_grads[image]);
-            simd::dispatch_kernel(Backward { sizes, places, grad, y: index % sizes.height, out });
-        });
+        let image_grads = in_chunks(
+            x.elem_count(),
+            sizes.row(),
+            || (),
+            |(), index, out| {
+                let image = index / sizes.height * sizes.out()..(index / sizes.height + 1) * sizes.out();
+                let (places, grad) = (&all_places[image.clone()], &all_grads[image]);
+                simd::dispatch_kernel(Backward { sizes, places, grad, y: index % sizes.height, out });
+            },
+        );
         Ok(Some(Tensor::from_vec(image_grads, x.shape(), x.device())?))
     }
 }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod chunks;
 mod conv;
 mod conv_chain;
 mod embedding;

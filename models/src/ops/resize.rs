@@ -5,13 +5,12 @@
 
 mod windows;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
-
 use self::windows::Windows;
+use super::chunks::in_chunks;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// Bilinear interpolation with half-pixel centres and the edge repeated: pixel i of the result is at
 /// (i + 1/2) * old / new - 1/2.
@@ -75,15 +74,12 @@ impl Resize {
         let (height, width) = (self.rows.old_len(), self.columns.old_len());
         let image = height * width * channels;
         let (new_height, new_row) = (self.rows.new_len(), self.columns.new_len() * channels);
-        let mut out = vec![0.0; x.len() / image * new_height * new_row];
-        out.par_chunks_mut(new_row).enumerate().for_each_init(
-            || vec![0.0; width * channels],
-            |row, (index, out)| {
-                let image = &x[index / new_height * image..][..image];
-                simd::dispatch_kernel(Row { resize: self, channels, image, y: index % new_height, row, out });
-            },
-        );
-        out
+        let len = x.len() / image * new_height * new_row;
+        let row = || vec![0.0; width * channels];
+        in_chunks(len, new_row, row, |row, index, out| {
+            let image = &x[index / new_height * image..][..image];
+            simd::dispatch_kernel(Row { resize: self, channels, image, y: index % new_height, row, out });
+        })
     }
 }
 

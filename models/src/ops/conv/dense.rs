@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use rayon::prelude::*;
 
 use super::super::block::sum;
+use super::super::chunks::in_chunks;
 use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::simd::{self, Kernel};
 pub(in crate::ops) use super::direct::Strided;
@@ -66,11 +67,9 @@ impl<'a> Weights<'a> {
 /// `[batch, out_height, out_width, outputs]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let rows = weights.tile_rows(g, true);
-    let mut y = vec![0.0; g.out_rows() * g.out_row()];
-    y.par_chunks_mut(rows * g.out_row()).enumerate().for_each_init(Vec::new, |buffer, (tile, y)| {
+    in_chunks(g.out_rows() * g.out_row(), rows * g.out_row(), Vec::new, |buffer, tile, y| {
         forward_tile(g, (x, weights, bias), tile * rows, y, buffer);
-    });
-    y
+    })
 }
 
 /// As [`forward`] without a bias, on the calling thread; writes `y`.
@@ -131,14 +130,15 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
     }
     // A task has the whole of an image, or several.
     let images = tile_rows(g).div_ceil(g.out_height);
-    let mut dx = vec![0.0; g.batch * g.image()];
-    let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
     let strided = Strided::new(g, &turned(g, weight));
-    tasks.for_each_init(Vec::new, |buffer, (dx, dy)| match &strided {
-        Some(strided) => strided.input_gradient(&Geometry { batch: dx.len() / g.image(), ..*g }, dy, dx, buffer),
-        None => scatter(g, weight, dy, dx, buffer),
-    });
-    dx
+    in_chunks(g.batch * g.image(), images * g.image(), Vec::new, |buffer, task, dx| {
+        let (batch, image) = (dx.len() / g.image(), g.out_height * g.out_row());
+        let dy = &dy[task * images * image..][..batch * image];
+        match &strided {
+            Some(strided) => strided.input_gradient(&Geometry { batch, ..*g }, dy, dx, buffer),
+            None => scatter(g, weight, dy, dx, buffer),
+        }
+    })
 }
 
 /// The kernel turned by 180 degrees, from outputs to channels: `[kernel, kernel, outputs, channels]`.

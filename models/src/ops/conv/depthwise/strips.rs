@@ -2,8 +2,8 @@
 //! pixel is read once for all of a row of the kernel.
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
+use super::super::super::chunks::in_chunks;
 use super::super::geometry::Geometry;
 use super::super::kernel::lanes;
 
@@ -21,18 +21,21 @@ pub(super) fn fits(g: &Geometry) -> bool {
 
 /// `[batch, out_height, out_width, channels]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let mut y = vec![0.0; g.out_rows() * g.out_row()];
     // The weights of a vector of channels lie together: `[vectors, kernel, kernel, lanes]`.
     let mut packed = Vec::with_capacity(weight.len());
     for vector in (0..g.channels).step_by(lanes()) {
         weight.chunks_exact(g.channels).for_each(|tap| packed.extend_from_slice(&tap[vector..vector + lanes()]));
     }
     let weight = &packed;
-    y.par_chunks_mut(g.out_row()).enumerate().for_each(|(row, out)| {
-        let image = &x[row / g.out_height * g.image()..][..g.image()];
-        pulp::Arch::new().dispatch(Row { g, y: row % g.out_height, image, weight, bias, out });
-    });
-    y
+    in_chunks(
+        g.out_rows() * g.out_row(),
+        g.out_row(),
+        || (),
+        |(), row, out| {
+            let image = &x[row / g.out_height * g.image()..][..g.image()];
+            pulp::Arch::new().dispatch(Row { g, y: row % g.out_height, image, weight, bias, out });
+        },
+    )
 }
 
 /// Output row `y` of an image.
