@@ -104,10 +104,8 @@ impl Row<'_> {
                         }
                     }
                 }
-                for pixel in 0..STRIP {
-                    if let Some(out) = out.get_mut(pixel * vectors + vector) {
-                        *out = sums[pixel];
-                    }
+                for (out, sum) in out[vector..].iter_mut().step_by(vectors).zip(sums) {
+                    *out = sum;
                 }
             }
         }

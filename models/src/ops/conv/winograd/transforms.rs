@@ -85,6 +85,7 @@ pub(super) fn spread<S: Simd, const SIDE: usize>(simd: S, [a, b, c]: [S::f32s; 3
 
 /// The first of them.
 #[inline(always)]
+#[allow(clippy::manual_memcpy, reason = "vectors stay in registers so, not in memory that is copied")]
 fn first<T: Copy, const ALL: usize, const SOME: usize>(values: [T; ALL]) -> [T; SOME] {
     let mut some = [values[0]; SOME];
     for i in 0..SOME {
