@@ -11,6 +11,29 @@ pub(in crate::ops) struct Affine<'a> {
     pub(in crate::ops) bias: &'a [f32],
 }
 
+/// Numbers that are summed side by side at least: pixels of few channels are taken together, since sums over fewer of them
+/// are rounded less.
+const WIDE: usize = 256;
+
+/// Pixels that are summed side by side.
+#[inline(always)]
+fn at_once(pixels: usize, channels: usize) -> usize {
+    let mut count = 1;
+    while count * channels < WIDE && pixels.is_multiple_of(2 * count) && pixels > 0 {
+        count *= 2;
+    }
+    count
+}
+
+/// The sums over the pixels that were summed side by side.
+#[inline(always)]
+fn fold(wide: &[f32], channels: &mut [f32]) {
+    channels.fill(0.0);
+    for pixel in wide.chunks_exact(channels.len()) {
+        channels.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+    }
+}
+
 /// A loop over the pixels for so many neighbouring channels that what belongs to them stays in registers.
 trait Channels {
     /// For channels `first..first + N`. Implementations must be `#[inline(always)]`.
@@ -93,10 +116,15 @@ impl Kernel for Statistics<'_> {
         let channels = statistics.len() / 2;
         let count = x.len() / groups;
         let (mean, inverse) = statistics.split_at_mut(channels);
-        for_all(channels, &mut Sums { x, channels, sums: mean });
+        let at_once = at_once(x.len() / channels, channels);
+        let wide = at_once * channels;
+        let mut sums = vec![0.0; wide];
+        for_all(wide, &mut Sums { x, channels: wide, sums: &mut sums });
+        fold(&sums, mean);
         group_means(mean, groups, count);
         // Two passes: the mean of squares minus the square of the mean would cancel.
-        for_all(channels, &mut Squares { x, channels, mean, sums: inverse });
+        for_all(wide, &mut Squares { x, channels: wide, mean: &mean.repeat(at_once), sums: &mut sums });
+        fold(&sums, inverse);
         group_means(inverse, groups, count);
         inverse.iter_mut().for_each(|variance| *variance = 1.0 / (*variance + eps).sqrt());
     }
@@ -215,9 +243,22 @@ impl Kernel for Backward<'_> {
         let (factor, offset) = affine.coefficients(statistics);
         let mut own = vec![0.0; 2 * channels];
         let (for_scale, for_bias) = own.split_at_mut(channels);
-        let (floor, factor, offset) = (affine.floor(), &factor[..], &offset[..]);
-        let (sums, products) = (&mut *for_bias, &mut *for_scale);
-        for_all(channels, &mut Through { x, mean, factor, offset, floor, gradient, sums, products });
+        let at_once = at_once(x.len() / channels, channels);
+        let wide = at_once * channels;
+        let (mut sums, mut products) = (vec![0.0; wide], vec![0.0; wide]);
+        let mut through = Through {
+            x,
+            mean: &mean.repeat(at_once),
+            factor: &factor.repeat(at_once),
+            offset: &offset.repeat(at_once),
+            floor: affine.floor(),
+            gradient,
+            sums: &mut sums,
+            products: &mut products,
+        };
+        for_all(wide, &mut through);
+        fold(&products, for_scale);
+        fold(&sums, for_bias);
         for_scale.iter_mut().zip(inverse).for_each(|(product, inverse)| *product *= inverse);
         // dx = factor * dy - inverse * (mean of scale * dy + normalised x * mean of scale * dy * normalised x)
         let (mut constant, mut slope) = (for_bias.to_vec(), for_scale.to_vec());
@@ -230,7 +271,7 @@ impl Kernel for Backward<'_> {
             slope[i] *= inverse[i];
             constant[i] -= mean[i] * slope[i];
         }
-        for_all(channels, &mut Centre { x, factor, constant: &constant, slope: &slope, gradient });
+        for_all(channels, &mut Centre { x, factor: &factor, constant: &constant, slope: &slope, gradient });
         affine_grad.iter_mut().zip(&own).for_each(|(sum, value)| *sum += value);
     }
 }
