@@ -120,13 +120,13 @@ impl CustomOp3 for Fused {
         let (batch, channels) = (x.dim(0)?, scale.dim(0)?);
         let image = (x_values.len() / batch.max(1)).max(1);
         let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut x_grad, mut affine_grad) = (vec![0.0; x_values.len()], vec![0.0; batch * 2 * channels]);
+        let (mut x_grad, mut affine_grad) = (dy.to_vec(), vec![0.0; batch * 2 * channels]);
         x_grad
             .par_chunks_mut(image)
             .zip(affine_grad.par_chunks_mut(2 * channels))
-            .zip(x_values.par_chunks(image).zip(dy.par_chunks(image)).zip(statistics.par_chunks(2 * channels)))
-            .for_each(|((dx, affine_grad), ((x, dy), statistics))| {
-                simd::dispatch_kernel(Backward { affine, x, dy, statistics, dx, affine_grad });
+            .zip(x_values.par_chunks(image).zip(statistics.par_chunks(2 * channels)))
+            .for_each(|((gradient, affine_grad), (x, statistics))| {
+                simd::dispatch_kernel(Backward { affine, x, statistics, gradient, affine_grad });
             });
         let sums = Tensor::from_vec(column_sums(&affine_grad, 2 * channels), (2, channels), x.device())?;
         Ok((

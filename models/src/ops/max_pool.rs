@@ -1,16 +1,27 @@
 //! Maxima of square windows, with a gradient (candle's own is wrong where windows overlap).
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::chunks::in_chunks;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
 
+/// Channels that are worked together.
+const WIDE: usize = 64;
+/// As [`WIDE`], of what is left.
+const NARROW: usize = 16;
+/// Rows and columns of the largest window whose pixels a byte counts.
+const LARGEST: usize = 16;
+
 /// How a window moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
-    /// Rows and columns of a window.
+    /// Rows and columns of a window, 16 at most.
     pub side: usize,
     /// Pixels between neighbouring windows.
     pub stride: usize,
@@ -24,15 +35,17 @@ pub struct MaxPool {
 /// / stride + 1.
 ///
 /// # Errors
-/// Images smaller than a window, windows that may lie outside altogether, other devices than the CPU.
+/// Images smaller than a window, windows of more than 16 rows, windows that may lie outside altogether, other devices than the
+/// CPU.
 pub fn max_pool(x: &Tensor, pool: MaxPool) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
     let MaxPool { side, stride, padding } = pool;
     let smallest = height.min(width) + 2 * padding;
-    if [height, width, channels, side, stride].contains(&0) || smallest < side || padding >= side {
+    if [height, width, channels, side, stride].contains(&0) || smallest < side || padding >= side || side > LARGEST {
         bail!("max pool of {height}x{width}x{channels}: {pool:?}");
     }
-    x.contiguous()?.apply_op1(pool)
+    let places = x.track_op().then(Mutex::default);
+    x.contiguous()?.apply_op1(Fused { pool, places })
 }
 
 /// Sizes of one image and of its result.
@@ -52,58 +65,118 @@ impl Sizes {
         Self { pool, height, width, channels, out_height: windows(height), out_width: windows(width) }
     }
 
+    fn row(&self) -> usize {
+        self.width * self.channels
+    }
+
     fn image(&self) -> usize {
-        self.height * self.width * self.channels
+        self.height * self.row()
+    }
+
+    fn out_row(&self) -> usize {
+        self.out_width * self.channels
     }
 
     fn out(&self) -> usize {
-        self.out_height * self.out_width * self.channels
+        self.out_height * self.out_row()
     }
 
-    /// Calls `f(window, pixel)` with the starts of each window's result and of each of its pixels, in order.
+    /// The pixels of a row or column of `length` that window `index` covers.
     #[inline(always)]
-    fn each(&self, mut f: impl FnMut(usize, usize)) {
+    fn pixels(&self, index: usize, length: usize) -> Range<usize> {
         let MaxPool { side, stride, padding } = self.pool;
-        for window in 0..self.out_height * self.out_width {
-            let (top, left) = (window / self.out_width * stride, window % self.out_width * stride);
-            for row in top.max(padding)..(top + side).min(self.height + padding) {
-                for column in left.max(padding)..(left + side).min(self.width + padding) {
-                    let pixel = (row - padding) * self.width + column - padding;
-                    f(window * self.channels, pixel * self.channels);
-                }
-            }
-        }
+        (index * stride).saturating_sub(padding)..(index * stride + side - padding).min(length)
+    }
+
+    /// The windows of a row or column of `count` that cover pixel `index`.
+    #[inline(always)]
+    fn windows(&self, index: usize, count: usize) -> Range<usize> {
+        let MaxPool { side, stride, padding } = self.pool;
+        let at = index + padding;
+        let first = (at + 1).saturating_sub(side).div_ceil(stride);
+        first..(at / stride + 1).min(count).max(first)
+    }
+
+    /// Which of its window's pixels a pixel is.
+    #[inline(always)]
+    fn place(&self, window: (usize, usize), pixel: (usize, usize)) -> usize {
+        let MaxPool { side, stride, padding } = self.pool;
+        (pixel.0 + padding - window.0 * stride) * side + pixel.1 + padding - window.1 * stride
     }
 }
 
+/// A row of the result of one image, and of the places of the maxima in their windows if they are kept.
 struct Forward<'a> {
     sizes: Sizes,
     image: &'a [f32],
+    y: usize,
     out: &'a mut [f32],
+    places: Option<&'a mut [u8]>,
 }
 
 impl Kernel for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run(self) {
-        let Self { sizes, image, out } = self;
-        let c = sizes.channels;
-        out.fill(f32::NEG_INFINITY);
-        sizes.each(|window, pixel| {
-            let pair = out[window..][..c].iter_mut().zip(&image[pixel..][..c]);
-            pair.for_each(|(largest, value)| *largest = if *value > *largest { *value } else { *largest });
-        });
+    fn run(mut self) {
+        for x in 0..self.sizes.out_width {
+            let mut channel = 0;
+            while channel + WIDE <= self.sizes.channels {
+                self.window::<WIDE>(x, channel);
+                channel += WIDE;
+            }
+            while channel + NARROW <= self.sizes.channels {
+                self.window::<NARROW>(x, channel);
+                channel += NARROW;
+            }
+            while channel < self.sizes.channels {
+                self.window::<1>(x, channel);
+                channel += 1;
+            }
+        }
     }
 }
 
+impl Forward<'_> {
+    /// `N` channels of one window.
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, x: usize, channel: usize) {
+        let (sizes, c) = (self.sizes, self.sizes.channels);
+        let (rows, columns) = (sizes.pixels(self.y, sizes.height), sizes.pixels(x, sizes.width));
+        let mut largest = [f32::NEG_INFINITY; N];
+        let mut places = [sizes.place((self.y, x), (rows.start, columns.start)) as i32; N];
+        for row in rows {
+            for column in columns.clone() {
+                let place = sizes.place((self.y, x), (row, column)) as i32;
+                let Some(values) = self.image[(row * sizes.width + column) * c + channel..].first_chunk::<N>() else {
+                    continue;
+                };
+                for i in 0..N {
+                    let above = values[i] > largest[i];
+                    largest[i] = if above { values[i] } else { largest[i] };
+                    places[i] = if above { place } else { places[i] };
+                }
+            }
+        }
+        self.out[x * c + channel..][..N].copy_from_slice(&largest);
+        if let Some(to) = &mut self.places {
+            let to = &mut to[x * c + channel..][..N];
+            for i in 0..N {
+                to[i] = places[i] as u8;
+            }
+        }
+    }
+}
+
+/// A row of the gradient of one image.
 struct Backward<'a> {
     sizes: Sizes,
-    image: &'a [f32],
-    out: &'a [f32],
-    /// Of the result; a number becomes 0 once it was given to a pixel.
-    grad: Vec<f32>,
-    image_grad: &'a mut [f32],
+    places: &'a [u8],
+    /// Of the result.
+    grad: &'a [f32],
+    y: usize,
+    /// Overwritten.
+    out: &'a mut [f32],
 }
 
 impl Kernel for Backward<'_> {
@@ -111,20 +184,52 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run(mut self) {
-        let c = self.sizes.channels;
-        self.sizes.each(|window, pixel| {
-            let (values, largest) = (&self.image[pixel..][..c], &self.out[window..][..c]);
-            let (from, to) = (&mut self.grad[window..][..c], &mut self.image_grad[pixel..][..c]);
-            for i in 0..c {
-                let share = if values[i] == largest[i] { from[i] } else { 0.0 };
-                to[i] += share;
-                from[i] -= share;
+        for x in 0..self.sizes.width {
+            let mut channel = 0;
+            while channel + WIDE <= self.sizes.channels {
+                self.pixel::<WIDE>(x, channel);
+                channel += WIDE;
             }
-        });
+            while channel + NARROW <= self.sizes.channels {
+                self.pixel::<NARROW>(x, channel);
+                channel += NARROW;
+            }
+            while channel < self.sizes.channels {
+                self.pixel::<1>(x, channel);
+                channel += 1;
+            }
+        }
     }
 }
 
-impl CustomOp1 for MaxPool {
+impl Backward<'_> {
+    /// `N` channels of one pixel.
+    #[inline(always)]
+    fn pixel<const N: usize>(&mut self, x: usize, channel: usize) {
+        let (sizes, c) = (self.sizes, self.sizes.channels);
+        let mut sums = [0.0f32; N];
+        for row in sizes.windows(self.y, sizes.out_height) {
+            for column in sizes.windows(x, sizes.out_width) {
+                let place = sizes.place((row, column), (self.y, x)) as i32;
+                let start = (row * sizes.out_width + column) * c + channel;
+                let (places, grad) = (self.places[start..].first_chunk::<N>(), self.grad[start..].first_chunk::<N>());
+                let (Some(places), Some(grad)) = (places, grad) else { continue };
+                for i in 0..N {
+                    sums[i] += if i32::from(places[i]) == place { grad[i] } else { 0.0 };
+                }
+            }
+        }
+        self.out[x * c + channel..][..N].copy_from_slice(&sums);
+    }
+}
+
+/// The operation, and for each number of the result the place of the maximum in its window, if there will be a gradient.
+struct Fused {
+    pool: MaxPool,
+    places: Option<Mutex<Vec<u8>>>,
+}
+
+impl CustomOp1 for Fused {
     fn name(&self) -> &'static str {
         "max-pool"
     }
@@ -132,27 +237,44 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let _span = profile::span("max pool").numbers(layout.shape().elem_count());
         let (batch, height, width, channels) = layout.shape().dims4()?;
-        let sizes = Sizes::new(*self, height, width, channels);
+        let sizes = Sizes::new(self.pool, height, width, channels);
         let x = slice(x, layout)?;
-        let mut y = vec![0.0; batch * sizes.out()];
-        y.par_chunks_mut(sizes.out()).zip(x.par_chunks(sizes.image())).for_each(|(out, image)| {
-            simd::dispatch_kernel(Forward { sizes, image, out });
-        });
+        let forward = |index: usize, out: &mut [f32], places: Option<&mut [u8]>| {
+            let image = &x[index / sizes.out_height * sizes.image()..][..sizes.image()];
+            simd::dispatch_kernel(Forward { sizes, image, y: index % sizes.out_height, out, places });
+        };
+        let len = batch * sizes.out();
+        let y = match &self.places {
+            None => in_chunks(len, sizes.out_row(), || (), |(), index, out| forward(index, out, None)),
+            Some(kept) => {
+                let (mut y, mut all) = (vec![0.0; len], vec![0; len]);
+                let rows = y.par_chunks_mut(sizes.out_row()).zip(all.par_chunks_mut(sizes.out_row())).enumerate();
+                rows.for_each(|(index, (out, places))| forward(index, out, Some(places)));
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = all;
+                y
+            }
+        };
         Ok((CpuStorage::F32(y), (batch, sizes.out_height, sizes.out_width, channels).into()))
     }
 
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let _span = profile::span("max pool, backward").numbers(2 * grad.elem_count());
+        let Some(kept) = &self.places else { return Ok(None) };
         let (_, height, width, channels) = x.dims4()?;
-        let sizes = Sizes::new(*self, height, width, channels);
+        let sizes = Sizes::new(self.pool, height, width, channels);
         let grad = grad.contiguous()?;
-        let (images, outs, grads) = (Values::of(x)?, Values::of(y)?, Values::of(&grad)?);
-        let mut image_grads = vec![0.0; images.len()];
-        let results = outs.par_chunks(sizes.out()).zip(grads.par_chunks(sizes.out()));
-        let images = image_grads.par_chunks_mut(sizes.image()).zip(images.par_chunks(sizes.image()));
-        images.zip(results).for_each(|((image_grad, image), (out, grad))| {
-            simd::dispatch_kernel(Backward { sizes, image, out, grad: grad.to_vec(), image_grad });
-        });
+        let (kept, grad) = (kept.lock().unwrap_or_else(PoisonError::into_inner), Values::of(&grad)?);
+        let (all_places, all_grads) = (&kept[..], &grad[..]);
+        let image_grads = in_chunks(
+            x.elem_count(),
+            sizes.row(),
+            || (),
+            |(), index, out| {
+                let image = index / sizes.height * sizes.out()..(index / sizes.height + 1) * sizes.out();
+                let (places, grad) = (&all_places[image.clone()], &all_grads[image]);
+                simd::dispatch_kernel(Backward { sizes, places, grad, y: index % sizes.height, out });
+            },
+        );
         Ok(Some(Tensor::from_vec(image_grads, x.shape(), x.device())?))
     }
 }
@@ -187,6 +309,8 @@ mod tests {
         let x = [Var::from_tensor(&(random("x", &[2, 6, 9, 5]).as_tensor() * 100.0).unwrap()).unwrap()];
         let pool = MaxPool { side: 3, stride: 3, padding: 0 };
         agrees(&x, |t| max_pool(&t[0], pool), |t| plain(&t[0], 3));
+        let wide = [Var::from_tensor(&(random("x", &[1, 6, 6, 83]).as_tensor() * 100.0).unwrap()).unwrap()];
+        agrees(&wide, |t| max_pool(&t[0], pool), |t| plain(&t[0], 3));
         for padding in [0, 1, 2] {
             let pool = MaxPool { side: 3, stride: 1, padding };
             agrees(&x, |t| max_pool(&t[0], pool), |t| shifted(&t[0], pool));
@@ -207,7 +331,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let x = random("x", &[1, 2, 8, 3]);
-        for (side, stride, padding) in [(3, 1, 0), (3, 0, 1), (3, 1, 3), (0, 1, 0)] {
+        for (side, stride, padding) in [(3, 1, 0), (3, 0, 1), (3, 1, 3), (0, 1, 0), (17, 1, 16)] {
             assert!(max_pool(&x, MaxPool { side, stride, padding }).is_err());
         }
     }

@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod block;
+mod chunks;
 mod conv;
 mod conv_chain;
 mod embedding;

@@ -5,13 +5,12 @@
 
 mod windows;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
-
 use self::windows::Windows;
+use super::chunks::in_chunks;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// Bilinear interpolation with half-pixel centres and the edge repeated: pixel i of the result is at
 /// (i + 1/2) * old / new - 1/2.
@@ -75,15 +74,12 @@ impl Resize {
         let (height, width) = (self.rows.old_len(), self.columns.old_len());
         let image = height * width * channels;
         let (new_height, new_row) = (self.rows.new_len(), self.columns.new_len() * channels);
-        let mut out = vec![0.0; x.len() / image * new_height * new_row];
-        out.par_chunks_mut(new_row).enumerate().for_each_init(
-            || vec![0.0; width * channels],
-            |row, (index, out)| {
-                let image = &x[index / new_height * image..][..image];
-                simd::dispatch_kernel(Row { resize: self, channels, image, y: index % new_height, row, out });
-            },
-        );
-        out
+        let len = x.len() / image * new_height * new_row;
+        let row = || vec![0.0; width * channels];
+        in_chunks(len, new_row, row, |row, index, out| {
+            let image = &x[index / new_height * image..][..image];
+            simd::dispatch_kernel(Row { resize: self, channels, image, y: index % new_height, row, out });
+        })
     }
 }
 
@@ -126,7 +122,14 @@ impl Kernel for Row<'_> {
     fn run(self) {
         let Self { resize, channels, image, y, row, out } = self;
         let old_row = row.len();
-        mix(row, &image[resize.rows.start(y) * old_row..], resize.rows.weights(y));
+        let (rows, weights) = (&image[resize.rows.start(y) * old_row..], resize.rows.weights(y));
+        let row = match weights {
+            [weight] if *weight == 1.0 => &rows[..old_row],
+            _ => {
+                mix(row, rows, weights);
+                &*row
+            }
+        };
         for (x, out) in out.chunks_exact_mut(channels).enumerate() {
             mix(out, &row[resize.columns.start(x) * channels..], resize.columns.weights(x));
         }
@@ -136,9 +139,33 @@ impl Kernel for Row<'_> {
 /// The weighted sum of the vectors that lie one after the other in `vectors`.
 #[inline(always)]
 fn mix(out: &mut [f32], vectors: &[f32], weights: &[f32]) {
-    out.fill(0.0);
-    for (vector, weight) in vectors.chunks_exact(out.len()).zip(weights) {
-        out.iter_mut().zip(vector).for_each(|(out, value)| *out += weight * value);
+    let len = out.len();
+    match weights {
+        [] => out.fill(0.0),
+        [a] if *a == 1.0 => out.copy_from_slice(&vectors[..len]),
+        [a] => out.iter_mut().zip(vectors).for_each(|(out, x)| *out = a * x),
+        [a, b, rest @ ..] => {
+            let pairs = vectors[..len].iter().zip(&vectors[len..2 * len]);
+            out.iter_mut().zip(pairs).for_each(|(out, (x, y))| *out = a * x + b * y);
+            add(out, &vectors[2 * len..], rest);
+        }
+    }
+}
+
+/// Adds the weighted sum.
+#[inline(always)]
+fn add(out: &mut [f32], vectors: &[f32], weights: &[f32]) {
+    let len = out.len();
+    let mut vectors = vectors.chunks_exact(len);
+    for weights in weights.chunks(2) {
+        match (weights, vectors.next()) {
+            ([a, b], Some(x)) => {
+                let pairs = x.iter().zip(vectors.next().unwrap_or_default());
+                out.iter_mut().zip(pairs).for_each(|(out, (x, y))| *out += a * x + b * y);
+            }
+            ([a], Some(x)) => out.iter_mut().zip(x).for_each(|(out, x)| *out += a * x),
+            _ => {}
+        }
     }
 }
 

@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use rayon::prelude::*;
 
 use super::super::block::sum;
+use super::super::chunks::in_chunks;
 use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
 use super::super::simd::{self, Kernel};
+pub(in crate::ops) use super::direct::Strided;
 use super::direct::{self, Packed};
 use super::geometry::Geometry;
 use super::winograd::{self, Transformed};
@@ -53,19 +55,21 @@ impl<'a> Weights<'a> {
         Self { plain, prepared }
     }
 
-    fn tile_rows(&self, g: &Geometry) -> usize {
-        if let Prepared::Transformed(_) = self.prepared { winograd::tile_rows(g) } else { tile_rows(g) }
+    /// Output rows in a tile, for several threads or not.
+    fn tile_rows(&self, g: &Geometry, shared: bool) -> usize {
+        match &self.prepared {
+            Prepared::Transformed(transformed) => winograd::tile_rows(g, transformed, shared),
+            _ => tile_rows(g),
+        }
     }
 }
 
 /// `[batch, out_height, out_width, outputs]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weights: &Weights<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-    let rows = weights.tile_rows(g);
-    let mut y = vec![0.0; g.out_rows() * g.out_row()];
-    y.par_chunks_mut(rows * g.out_row()).enumerate().for_each_init(Vec::new, |buffer, (tile, y)| {
+    let rows = weights.tile_rows(g, true);
+    in_chunks(g.out_rows() * g.out_row(), rows * g.out_row(), Vec::new, |buffer, tile, y| {
         forward_tile(g, (x, weights, bias), tile * rows, y, buffer);
-    });
-    y
+    })
 }
 
 /// As [`forward`] without a bias, on the calling thread; writes `y`.
@@ -76,7 +80,7 @@ pub(in crate::ops) fn forward_here(
     y: &mut [f32],
     buffer: &mut Vec<f32>,
 ) {
-    let rows = weights.tile_rows(g);
+    let rows = weights.tile_rows(g, false);
     for (tile, y) in y.chunks_mut(rows * g.out_row()).enumerate() {
         forward_tile(g, (x, weights, None), tile * rows, y, buffer);
     }
@@ -126,10 +130,15 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
     }
     // A task has the whole of an image, or several.
     let images = tile_rows(g).div_ceil(g.out_height);
-    let mut dx = vec![0.0; g.batch * g.image()];
-    let tasks = dx.par_chunks_mut(images * g.image()).zip(dy.par_chunks(images * g.out_height * g.out_row()));
-    tasks.for_each_init(Vec::new, |buffer, (dx, dy)| scatter(g, weight, dy, dx, buffer));
-    dx
+    let strided = Strided::new(g, &turned(g, weight));
+    in_chunks(g.batch * g.image(), images * g.image(), Vec::new, |buffer, task, dx| {
+        let (batch, image) = (dx.len() / g.image(), g.out_height * g.out_row());
+        let dy = &dy[task * images * image..][..batch * image];
+        match &strided {
+            Some(strided) => strided.input_gradient(&Geometry { batch, ..*g }, dy, dx, buffer),
+            None => scatter(g, weight, dy, dx, buffer),
+        }
+    })
 }
 
 /// The kernel turned by 180 degrees, from outputs to channels: `[kernel, kernel, outputs, channels]`.
@@ -152,7 +161,7 @@ pub(in crate::ops) fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
     turned
 }
 
-/// Adds the input gradient to `dx` patch by patch, for strides that leave pixels out.
+/// Adds the input gradient to `dx` patch by patch, for strides that leave pixels out and channels that fill no vectors.
 pub(in crate::ops) fn scatter(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32], buffer: &mut Vec<f32>) {
     let weight = Matrix::new(weight, g.patch(), g.outputs).t();
     let rows = tile_rows(g);

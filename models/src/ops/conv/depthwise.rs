@@ -1,5 +1,7 @@
 //! Depthwise convolution: every channel by itself, the loops over the channels innermost.
 
+mod strips;
+
 use rayon::prelude::*;
 
 use super::super::block::sum;
@@ -11,6 +13,9 @@ const PARTS: usize = 16;
 
 /// `[batch, out_height, out_width, channels]`.
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    if strips::fits(g) {
+        return strips::forward(g, x, weight, bias);
+    }
     let mut y = vec![0.0; g.out_rows() * g.out_row()];
     y.par_chunks_mut(g.out_row()).enumerate().for_each(|(row, out)| {
         if let Some(bias) = bias {
@@ -70,10 +75,6 @@ impl Kernel for Forward<'_> {
     fn run(mut self) {
         for x in 0..self.g.out_width {
             let mut channel = 0;
-            while channel + 64 <= self.g.channels {
-                self.add::<64>(x, channel);
-                channel += 64;
-            }
             while channel + 16 <= self.g.channels {
                 self.add::<16>(x, channel);
                 channel += 16;

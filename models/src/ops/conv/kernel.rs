@@ -8,6 +8,8 @@ pub(super) const PIXELS: usize = 6;
 pub(super) const WIDE: usize = 4;
 /// As [`WIDE`], for few outputs or registers.
 pub(super) const NARROW: usize = 2;
+/// As [`WIDE`], for the fewest outputs.
+pub(super) const ONE: usize = 1;
 /// Weights of a block of outputs that are used for all pixels of a tile before the next come, in bytes.
 const CHUNK: usize = 64 << 10;
 
@@ -29,8 +31,8 @@ pub(super) fn block(outputs: usize) -> Option<usize> {
     let lanes = lanes();
     // Four vectors of six pixels need 32 registers.
     let vectors: &[usize] = match lanes {
-        16 => &[WIDE, NARROW],
-        8 => &[NARROW],
+        16 => &[WIDE, NARROW, ONE],
+        8 => &[NARROW, ONE],
         _ => &[],
     };
     vectors.iter().map(|vectors| vectors * lanes).find(|block| outputs.is_multiple_of(*block))
@@ -58,15 +60,15 @@ pub(super) struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// Adds the products of the runs to a block of outputs of a few pixels.
+    /// Adds the products of the runs to the outputs from `first` on of a few pixels, whose patches begin at `starts` and whose
+    /// results at `places`.
     #[inline(always)]
     pub(super) fn add<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
-        x: &[f32],
-        starts: &[usize],
-        (first, outputs): (usize, usize),
-        y: &mut [f32],
+        (x, starts): (&[f32], &[usize]),
+        first: usize,
+        (y, places): (&mut [f32], &[usize]),
     ) {
         let block = VECTORS * S::F32_LANES;
         // Where there are fewer pixels, the last one is computed several times.
@@ -80,8 +82,8 @@ impl Runs<'_> {
             }
             sums = add_run::<S, VECTORS>(simd, sums, runs, weights);
         }
-        for (sums, y) in sums.iter().zip(y.chunks_exact_mut(outputs)) {
-            let to = S::as_mut_simd_f32s(&mut y[first..first + block]).0;
+        for (sums, place) in sums.iter().zip(places) {
+            let to = S::as_mut_simd_f32s(&mut y[place + first..][..block]).0;
             for (to, &sum) in to.iter_mut().zip(sums) {
                 *to = if self.begun { simd.add_f32s(*to, sum) } else { sum };
             }
@@ -97,12 +99,14 @@ fn add_run<S: Simd, const VECTORS: usize>(
     runs: [&[f32]; PIXELS],
     weights: &[S::f32s],
 ) -> [[S::f32s; VECTORS]; PIXELS] {
+    let (weights, _) = weights.as_chunks::<VECTORS>();
+    let len = weights.len();
     let [a, b, c, d, e, f] = runs;
-    let pixels = a.iter().zip(b).zip(c).zip(d).zip(e).zip(f);
-    for ((((((a, b), c), d), e), f), weights) in pixels.zip(weights.as_chunks::<VECTORS>().0) {
-        let values = [a, b, c, d, e, f];
+    let (a, b, c, d, e, f) = (&a[..len], &b[..len], &c[..len], &d[..len], &e[..len], &f[..len]);
+    for i in 0..len {
+        let (values, weights) = ([a[i], b[i], c[i], d[i], e[i], f[i]], weights[i]);
         for pixel in 0..PIXELS {
-            let value = simd.splat_f32s(*values[pixel]);
+            let value = simd.splat_f32s(values[pixel]);
             for vector in 0..VECTORS {
                 sums[pixel][vector] = simd.mul_add_e_f32s(value, weights[vector], sums[pixel][vector]);
             }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::super::conv::dense::{self, Weights};
+use super::super::conv::dense::{self, Strided, Weights};
 use super::super::conv::geometry::Geometry;
 use super::super::group_norm::kernels::{Affine, Apply, Backward, Statistics};
 use super::super::{GroupNorm, simd};
@@ -47,8 +47,18 @@ pub(super) struct Layer<'a> {
     affine: Affine<'a>,
     /// The kernel, prepared for the forward pass.
     kernel: Option<Weights<'a>>,
-    /// The kernel of the input gradient, where it is a convolution, prepared for the backward pass.
-    turned: Option<(Geometry, Weights<'static>)>,
+    /// The kernel of the input gradient.
+    turned: Turned,
+}
+
+/// The kernel of the input gradient, prepared.
+enum Turned {
+    /// The gradient is a convolution.
+    Whole(Geometry, Weights<'static>),
+    /// It is several.
+    Strided(Strided),
+    /// Not prepared, or it cannot be.
+    Plain,
 }
 
 /// What a layer keeps of a few images: the convolved maps, and the statistics of each image's norm.
@@ -60,7 +70,13 @@ pub(super) struct Kept {
 
 impl<'a> Layer<'a> {
     pub(super) fn new(settings: LayerSettings, [weight, scale, bias]: [&'a [f32]; 3]) -> Self {
-        Self { settings, weight, affine: Affine { settings: settings.norm, scale, bias }, kernel: None, turned: None }
+        Self {
+            settings,
+            weight,
+            affine: Affine { settings: settings.norm, scale, bias },
+            kernel: None,
+            turned: Turned::Plain,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,8 +96,11 @@ impl<'a> Layer<'a> {
     /// Prepares the input gradient.
     pub(super) fn turn(&mut self) {
         let g = &self.settings.geometry;
-        let turned = |reversed| (reversed, Weights::new(&reversed, dense::turned(g, self.weight)));
-        self.turned = g.reversed().map(turned);
+        let turned = dense::turned(g, self.weight);
+        self.turned = match g.reversed() {
+            Some(reversed) => Turned::Whole(reversed, Weights::new(&reversed, turned)),
+            None => Strided::new(g, &turned).map_or(Turned::Plain, Turned::Strided),
+        };
     }
 
     /// For the images in `x`.
@@ -95,42 +114,41 @@ impl<'a> Layer<'a> {
         self.settings.geometry.out_height * self.settings.geometry.out_row()
     }
 
-    pub(super) fn forward(&self, x: &[f32], buffer: &mut Vec<f32>) -> (Kept, Vec<f32>) {
+    /// Convolves images; what is kept of them is overwritten.
+    pub(super) fn forward(&self, x: &[f32], kept: &mut Kept, buffer: &mut Vec<f32>) {
         let g = self.geometry(x);
-        let mut convolved = vec![0.0; g.out_rows() * g.out_row()];
+        kept.convolved.resize(g.out_rows() * g.out_row(), 0.0);
+        kept.statistics.resize(g.batch * 2 * g.outputs, 0.0);
         match &self.kernel {
-            Some(kernel) => dense::forward_here(&g, x, kernel, &mut convolved, buffer),
-            None => dense::forward_here(&g, x, &Weights::new(&g, self.weight), &mut convolved, buffer),
+            Some(kernel) => dense::forward_here(&g, x, kernel, &mut kept.convolved, buffer),
+            None => dense::forward_here(&g, x, &Weights::new(&g, self.weight), &mut kept.convolved, buffer),
         }
-        let mut statistics = vec![0.0; g.batch * 2 * g.outputs];
-        let images = convolved.chunks_exact(self.out_image()).zip(statistics.chunks_exact_mut(2 * g.outputs));
+        let images = kept.convolved.chunks_exact(self.out_image()).zip(kept.statistics.chunks_exact_mut(2 * g.outputs));
         for (x, statistics) in images {
             simd::dispatch_kernel(Statistics { settings: self.affine.settings, x, statistics });
         }
-        let kept = Kept { convolved, statistics };
-        let out = self.normalised(&kept);
-        (kept, out)
     }
 
-    /// The result again.
-    pub(super) fn normalised(&self, kept: &Kept) -> Vec<f32> {
-        let mut out = vec![0.0; kept.convolved.len()];
+    /// Numbers in the result.
+    pub(super) fn out_len(&self, kept: &Kept) -> usize {
+        kept.convolved.len()
+    }
+
+    /// Writes the result.
+    pub(super) fn normalise(&self, kept: &Kept, out: &mut [f32]) {
         let images = kept.convolved.chunks_exact(self.out_image()).zip(out.chunks_exact_mut(self.out_image()));
         for ((x, out), statistics) in images.zip(kept.statistics.chunks_exact(2 * self.affine.scale.len())) {
             simd::dispatch_kernel(Apply { affine: self.affine, x, statistics, out });
         }
-        out
     }
 
-    /// The gradient of the convolved maps; those of scale and bias are added to `affine_grad`.
-    pub(super) fn norm_back(&self, kept: &Kept, dy: &[f32], affine_grad: &mut [f32]) -> Vec<f32> {
-        let mut out = vec![0.0; dy.len()];
-        let maps = kept.convolved.chunks_exact(self.out_image()).zip(dy.chunks_exact(self.out_image()));
+    /// Replaces the gradient of the result by that of the convolved maps; those of scale and bias are added to `affine_grad`.
+    pub(super) fn norm_back(&self, kept: &Kept, gradient: &mut [f32], affine_grad: &mut [f32]) {
+        let maps = kept.convolved.chunks_exact(self.out_image()).zip(gradient.chunks_exact_mut(self.out_image()));
         let statistics = kept.statistics.chunks_exact(2 * self.affine.scale.len());
-        for ((dx, (x, dy)), statistics) in out.chunks_exact_mut(self.out_image()).zip(maps).zip(statistics) {
-            simd::dispatch_kernel(Backward { affine: self.affine, x, dy, statistics, dx, affine_grad });
+        for ((x, gradient), statistics) in maps.zip(statistics) {
+            simd::dispatch_kernel(Backward { affine: self.affine, x, statistics, gradient, affine_grad });
         }
-        out
     }
 
     /// Adds the kernel's gradient to `dw`.
@@ -138,17 +156,27 @@ impl<'a> Layer<'a> {
         dense::add_weight_gradient(&self.geometry(x), x, (0, dy), dw, buffer);
     }
 
-    /// The gradient of the layer's input from that of the convolved maps.
-    pub(super) fn input_gradient(&self, dy: &[f32], buffer: &mut Vec<f32>) -> Vec<f32> {
+    /// Numbers of the input of which a gradient of the convolved maps is.
+    pub(super) fn input_len(&self, dy: &[f32]) -> usize {
+        dy.len() / self.out_image() * self.settings.geometry.image()
+    }
+
+    /// Writes the gradient of the layer's input from that of the convolved maps.
+    pub(super) fn input_gradient(&self, dy: &[f32], dx: &mut [f32], buffer: &mut Vec<f32>) {
         let batch = dy.len() / self.out_image();
         let g = Geometry { batch, ..self.settings.geometry };
-        let mut dx = vec![0.0; batch * g.image()];
         match &self.turned {
-            Some((reversed, turned)) => {
-                dense::forward_here(&Geometry { batch, ..*reversed }, dy, turned, &mut dx, buffer);
+            Turned::Whole(reversed, turned) => {
+                dense::forward_here(&Geometry { batch, ..*reversed }, dy, turned, dx, buffer);
             }
-            None => dense::scatter(&g, self.weight, dy, &mut dx, buffer),
+            Turned::Strided(strided) => {
+                dx.fill(0.0);
+                strided.input_gradient(&g, dy, dx, buffer);
+            }
+            Turned::Plain => {
+                dx.fill(0.0);
+                dense::scatter(&g, self.weight, dy, dx, buffer);
+            }
         }
-        dx
     }
 }

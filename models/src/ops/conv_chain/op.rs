@@ -9,15 +9,17 @@ use super::super::block::sum;
 use super::super::conv::geometry::Geometry;
 use super::super::storage::{Values, slice};
 use super::layer::{Layer, LayerSettings};
-use super::pass::{Gradients, Pass, Saved};
+use super::pass::{Pass, Saved, Scratch};
 use crate::profile;
 
 /// Tasks that a weight gradient is split into.
 const PARTS: usize = 16;
 /// Memory that the tasks' own weight gradients may take together, in bytes.
 const GRADIENT_MEMORY: usize = 256 << 20;
-/// Pixels of the result that a task takes at once at least.
-const PIXELS: usize = 256;
+/// Pixels of the result that a task takes at once, about.
+const PIXELS: usize = 768;
+/// Steps that a batch should have at least.
+const STEPS: usize = 4;
 
 /// A chain; its weights are an argument: those of every layer, flat, one after the other.
 pub(super) struct Fused {
@@ -47,7 +49,8 @@ impl Fused {
 
     /// Images of a step.
     fn step(&self) -> usize {
-        PIXELS.div_ceil(self.last.out_height * self.last.out_width)
+        let most = self.last.batch.div_ceil(STEPS).max(1);
+        PIXELS.div_ceil(self.last.out_height * self.last.out_width).min(most)
     }
 }
 
@@ -71,9 +74,9 @@ impl CustomOp2 for Fused {
         let image = last.out_height * last.out_row();
         let mut out = vec![0.0; last.batch * image];
         let steps = out.par_chunks_mut(step * image).zip(x.par_chunks(step * self.first.image()));
-        let saved = steps.map_init(Vec::new, |buffer, (out, x)| {
-            let saved = pass.forward(x, out, buffer);
-            self.kept.is_some().then_some(saved)
+        let saved = steps.map_init(<(Saved, Scratch)>::default, |(saved, scratch), (out, x)| {
+            pass.forward(x, out, saved, scratch);
+            self.kept.is_some().then(|| std::mem::take(saved))
         });
         let saved = saved.collect::<Vec<_>>().into_iter().flatten().collect();
         if let Some(kept) = &self.kept {
@@ -97,22 +100,22 @@ impl CustomOp2 for Fused {
         let per_part = steps.div_ceil(parts.max(1)).max(1);
         let (image, out_image) = (self.first.image(), self.last.out_height * self.last.out_row());
         let images = step * per_part;
-        let part = |(dx, (((x, out), dy), saved)): Task<'_>| {
-            let mut gradients = Gradients::new(trained);
+        let part = |scratch: &mut Scratch, (dx, (((x, out), dy), saved)): Task<'_>| {
+            let mut weights = vec![0.0; trained];
             let mut dx = dx.chunks_mut(step * image);
             let read = x.chunks(step * image).zip(out.chunks(step * out_image));
             for (((x, out), dy), saved) in read.zip(dy.chunks(step * out_image)).zip(saved) {
-                pass.backward((x, out, dy), saved, dx.next(), &mut gradients);
+                pass.backward((x, out, dy), saved, dx.next(), &mut weights, scratch);
             }
-            gradients.weights
+            weights
         };
         let read = x_values.par_chunks(images * image).zip(out_values.par_chunks(images * out_image));
         let read = read.zip(dy.par_chunks(images * out_image)).zip(saved.par_chunks(per_part));
         let mut dx = vec![0.0; if for_x { x_values.len() } else { 0 }];
         let weight_grads: Vec<Vec<f32>> = if for_x {
-            dx.par_chunks_mut(images * image).zip(read).map(part).collect()
+            dx.par_chunks_mut(images * image).zip(read).map_init(Scratch::default, part).collect()
         } else {
-            read.map(|read| part((&mut [], read))).collect()
+            read.map_init(Scratch::default, |scratch, read| part(scratch, (&mut [], read))).collect()
         };
         let dw = (trained > 0).then(|| sum(weight_grads, trained));
         Ok((

@@ -12,42 +12,54 @@ pub(super) struct Pass<'a> {
 }
 
 /// What the forward pass of a few images leaves for the backward pass.
+#[derive(Default)]
 pub(super) struct Saved {
     body: Vec<Kept>,
     skip: Kept,
 }
 
-/// Gradients of all weights, added up, and memory for patches.
-pub(super) struct Gradients {
-    /// Flat, as the weights; empty if they have none.
-    pub(super) weights: Vec<f32>,
+/// Memory of a task, which one step leaves to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Of a convolution.
     buffer: Vec<f32>,
+    /// Maps.
+    maps: [Vec<f32>; 2],
 }
 
-impl Gradients {
-    pub(super) fn new(len: usize) -> Self {
-        Self { weights: vec![0.0; len], buffer: Vec::new() }
+/// So many numbers of some memory, whatever they are.
+fn some(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if memory.len() < len {
+        memory.resize(len, 0.0);
     }
+    &mut memory[..len]
 }
 
 impl Pass<'_> {
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffer: &mut Vec<f32>) -> Saved {
-        let (mut body, mut y) = (Vec::new(), Vec::new());
-        for (i, layer) in self.body.iter().enumerate() {
-            let (kept, next) = layer.forward(if i == 0 { x } else { &y }, buffer);
-            body.push(kept);
-            y = next;
+    /// Writes the result to `out` and what the backward pass needs to `saved`.
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], saved: &mut Saved, scratch: &mut Scratch) {
+        let Scratch { buffer, maps: [map, _] } = scratch;
+        let Saved { body, skip } = saved;
+        body.resize_with(self.body.len(), Kept::default);
+        let mut len = 0;
+        for (i, (layer, kept)) in self.body.iter().zip(&mut *body).enumerate() {
+            layer.forward(if i == 0 { x } else { &map[..len] }, kept, buffer);
+            len = layer.out_len(kept);
+            match i + 1 == self.body.len() {
+                true => layer.normalise(kept, out),
+                false => layer.normalise(kept, some(map, len)),
+            }
         }
-        let (skip, around) = match &self.skip {
-            Some(layer) => layer.forward(x, buffer),
-            None => (Kept::default(), Vec::new()),
-        };
         match (self.adds, &self.skip) {
-            (false, _) => out.copy_from_slice(&y),
-            (true, None) => simd::dispatch_kernel(Join { x, y: &y, out }),
-            (true, Some(_)) => simd::dispatch_kernel(Join { x: &around, y: &y, out }),
+            (false, _) => {}
+            (true, None) => simd::dispatch_kernel(Join { x, out }),
+            (true, Some(layer)) => {
+                layer.forward(x, skip, buffer);
+                let x = some(map, out.len());
+                layer.normalise(skip, x);
+                simd::dispatch_kernel(Join { x, out });
+            }
         }
-        Saved { body, skip }
     }
 
     /// Prepares the forward pass.
@@ -64,70 +76,86 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes the gradient of x to `dx`, if there is one, and adds those of the weights.
+    /// Writes the gradient of x to `dx`, if there is one, and adds those of the weights to `weights`, if there are any.
     pub(super) fn backward(
         &self,
         (x, out, dy): (&[f32], &[f32], &[f32]),
         saved: &Saved,
-        dx: Option<&mut [f32]>,
-        gradients: &mut Gradients,
+        mut dx: Option<&mut [f32]>,
+        weights: &mut [f32],
+        scratch: &mut Scratch,
     ) {
-        let mut dy = dy.to_vec();
-        if self.adds {
-            simd::dispatch_kernel(Mask { out, gradient: &mut dy });
-        }
-        let around = self.adds.then(|| match &self.skip {
-            None => dy.clone(),
-            Some(layer) => {
-                let first = self.body.iter().map(Layer::len).sum();
-                layer_back(layer, (&saved.skip, &dy), (first, || x), gradients, dx.is_some())
-            }
-        });
+        let Scratch { buffer, maps: [map, other] } = scratch;
         let mut end: usize = self.body.iter().map(Layer::len).sum();
-        for (i, layer) in self.body.iter().enumerate().rev() {
-            end -= layer.len();
-            let read = (&saved.body[i], &dy[..]);
-            dy = match i {
-                0 => layer_back(layer, read, (end, || x), gradients, dx.is_some()),
-                _ => {
-                    let before = || self.body[i - 1].normalised(&saved.body[i - 1]);
-                    layer_back(layer, read, (end, before), gradients, true)
-                }
-            };
+        if let (true, Some(layer)) = (self.adds, &self.skip) {
+            let gradient = some(map, dy.len());
+            simd::dispatch_kernel(Mask { out, dy, gradient });
+            layer_back(layer, (&saved.skip, gradient), (end, x), weights, buffer);
+            if let Some(dx) = &mut dx {
+                layer.input_gradient(gradient, dx, buffer);
+            }
         }
-        match (dx, around) {
-            (Some(dx), Some(around)) => simd::dispatch_kernel(Add { x: &dy, y: &around, out: dx }),
-            (Some(dx), None) => dx.copy_from_slice(&dy),
+        let gradient = some(map, dy.len());
+        match self.adds {
+            true => simd::dispatch_kernel(Mask { out, dy, gradient }),
+            false => gradient.copy_from_slice(dy),
+        }
+        let mut len = dy.len();
+        for (i, layer) in self.body.iter().enumerate().skip(1).rev() {
+            end -= layer.len();
+            // Only the gradients of weights need the layer's input again.
+            let (before, kept) = (&self.body[i - 1], &saved.body[i - 1]);
+            let input = some(other, if weights.is_empty() { 0 } else { before.out_len(kept) });
+            if !input.is_empty() {
+                before.normalise(kept, input);
+            }
+            let gradient = &mut map[..len];
+            layer_back(layer, (&saved.body[i], gradient), (end, input), weights, buffer);
+            len = layer.input_len(gradient);
+            layer.input_gradient(gradient, some(other, len), buffer);
+            std::mem::swap(map, other);
+        }
+        let (Some(layer), Some(kept)) = (self.body.first(), saved.body.first()) else { return };
+        let gradient = &mut map[..len];
+        layer_back(layer, (kept, gradient), (0, x), weights, buffer);
+        match (dx, self.adds) {
             (None, _) => {}
+            (Some(dx), false) => layer.input_gradient(gradient, dx, buffer),
+            (Some(dx), true) => {
+                let through = some(other, dx.len());
+                layer.input_gradient(gradient, through, buffer);
+                match &self.skip {
+                    Some(_) => simd::dispatch_kernel(Add { x: through, to: dx }),
+                    None => {
+                        simd::dispatch_kernel(Mask { out, dy, gradient: dx });
+                        simd::dispatch_kernel(Add { x: through, to: dx });
+                    }
+                }
+            }
         }
     }
 }
 
-/// The gradient of a layer's input if it is `needed`, nothing otherwise. Those of its weights, which begin at a position of
-/// the flat ones, are added to `gradients` if there are any; only they read the layer's input.
-fn layer_back<T: AsRef<[f32]>>(
+/// Replaces the gradient of a layer's result by that of the convolved maps. Those of its weights, which begin at a position of
+/// the flat ones, are added to `weights` if there are any; only they read the layer's `input`.
+fn layer_back(
     layer: &Layer<'_>,
-    (kept, dy): (&Kept, &[f32]),
-    (first, input): (usize, impl FnOnce() -> T),
-    gradients: &mut Gradients,
-    needed: bool,
-) -> Vec<f32> {
-    let Gradients { weights, buffer } = gradients;
-    let convolved = if weights.is_empty() {
-        layer.norm_back(kept, dy, &mut [])
-    } else {
-        let (kernel, affine) = weights[first..first + layer.len()].split_at_mut(layer.kernel_len());
-        let convolved = layer.norm_back(kept, dy, affine);
-        layer.add_weight_gradient(input().as_ref(), &convolved, kernel, buffer);
-        convolved
-    };
-    if needed { layer.input_gradient(&convolved, buffer) } else { Vec::new() }
+    (kept, gradient): (&Kept, &mut [f32]),
+    (first, input): (usize, &[f32]),
+    weights: &mut [f32],
+    buffer: &mut Vec<f32>,
+) {
+    if weights.is_empty() {
+        return layer.norm_back(kept, gradient, &mut []);
+    }
+    let (kernel, affine) = weights[first..first + layer.len()].split_at_mut(layer.kernel_len());
+    layer.norm_back(kept, gradient, affine);
+    layer.add_weight_gradient(input, gradient, kernel, buffer);
 }
 
-/// out = ReLU(x + y).
+/// out = ReLU(x + out).
 struct Join<'a> {
     x: &'a [f32],
-    y: &'a [f32],
     out: &'a mut [f32],
 }
 
@@ -136,17 +164,18 @@ impl Kernel for Join<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for ((out, x), y) in self.out.iter_mut().zip(self.x).zip(self.y) {
-            let sum = x + y;
+        for (out, x) in self.out.iter_mut().zip(self.x) {
+            let sum = x + *out;
             // In this order NaN stays NaN.
             *out = if sum < 0.0 { 0.0 } else { sum };
         }
     }
 }
 
-/// Removes the gradient where ReLU gave 0.
+/// The gradient where ReLU did not give 0.
 struct Mask<'a> {
     out: &'a [f32],
+    dy: &'a [f32],
     gradient: &'a mut [f32],
 }
 
@@ -155,17 +184,16 @@ impl Kernel for Mask<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for (gradient, &out) in self.gradient.iter_mut().zip(self.out) {
-            *gradient = if out > 0.0 { *gradient } else { 0.0 };
+        for ((gradient, dy), &out) in self.gradient.iter_mut().zip(self.dy).zip(self.out) {
+            *gradient = if out > 0.0 { *dy } else { 0.0 };
         }
     }
 }
 
-/// out = x + y.
+/// Adds x.
 struct Add<'a> {
     x: &'a [f32],
-    y: &'a [f32],
-    out: &'a mut [f32],
+    to: &'a mut [f32],
 }
 
 impl Kernel for Add<'_> {
@@ -173,8 +201,6 @@ impl Kernel for Add<'_> {
 
     #[inline(always)]
     fn run(self) {
-        for ((out, x), y) in self.out.iter_mut().zip(self.x).zip(self.y) {
-            *out = x + y;
-        }
+        self.to.iter_mut().zip(self.x).for_each(|(to, x)| *to += x);
     }
 }
