@@ -217,13 +217,7 @@ pub fn softmax(row: &mut [f32]) {
 /// Multiplies each value by `factor`.
 #[inline(always)]
 pub fn scale(values: &mut [f32], factor: f32) {
-    let (chunks, rest) = values.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            chunk[i] *= factor;
-        }
-    }
-    for value in rest {
+    for value in values {
         *value *= factor;
     }
 }

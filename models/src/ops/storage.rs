@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 /// Numbers of a piece of [`written`] where nothing else decides: the caches next to the processor hold a few of them.
-pub const PIECE: usize = 1 << 12;
+pub const PIECE: usize = 1 << 13;
 
 /// The values that an operation's argument names; it must be contiguous f32.
 pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
