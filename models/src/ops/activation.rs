@@ -129,7 +129,7 @@ impl Kernel for Backward<'_> {
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     /// 1 / sqrt(2 pi).
-    const SCALE: f32 = 0.398_942_28;
+    const SCALE: f32 = 0.398_942_3;
     // Nothing is left beyond.
     let a = x.abs().min(13.19);
     // e^(-a^2 / 2), with what rounding took from the exponent.
@@ -140,7 +140,7 @@ fn normal(x: f32) -> (f32, f32) {
     let t = (a - 2.5) / (a + 2.5);
     let mut p = -1.565_434_7e-4f32;
     p = p.mul_add(t, -3.308_367_4e-4);
-    p = p.mul_add(t, 8.022_569_5e-4);
+    p = p.mul_add(t, 8.022_569e-4);
     p = p.mul_add(t, 2.942_367_2e-3);
     p = p.mul_add(t, -5.118_780_1e-3);
     p = p.mul_add(t, -2.454_816_5e-2);
