@@ -129,25 +129,24 @@ impl Kernel for Backward<'_> {
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     /// 1 / sqrt(2 pi).
-    const SCALE: f32 = 0.398_942_28;
+    const SCALE: f32 = 0.398_942_3;
     // Nothing is left beyond.
     let a = x.abs().min(13.19);
     // e^(-a^2 / 2), with what rounding took from the exponent.
     let square = a * a;
     let lost = a.mul_add(a, -square);
     let e = simd::exp_within(-0.5 * square) * lost.mul_add(-0.5, 1.0);
-    // The share beyond a over e, which is smooth in t: its best polynomial of degree 9 for relative errors up to 14.
-    let t = (a - 3.0) / (a + 3.0);
-    let mut p = 5.367_208_5e-5f32;
-    p = p.mul_add(t, 1.155_439_6e-4);
-    p = p.mul_add(t, -3.394_851_9e-4);
-    p = p.mul_add(t, -9.837_587e-4);
-    p = p.mul_add(t, 2.904_556_3e-3);
-    p = p.mul_add(t, 6.132_070_7e-3);
-    p = p.mul_add(t, -4.621_329_2e-2);
-    p = p.mul_add(t, 1.232_250_3e-1);
-    p = p.mul_add(t, -2.064_026_2e-1);
-    p = p.mul_add(t, 1.215_139_5e-1);
+    // The share beyond a over e, which is smooth in t: its best polynomial of degree 8 for relative errors.
+    let t = (a - 2.5) / (a + 2.5);
+    let mut p = -1.565_434_7e-4f32;
+    p = p.mul_add(t, -3.308_367_4e-4);
+    p = p.mul_add(t, 8.022_569e-4);
+    p = p.mul_add(t, 2.942_367_2e-3);
+    p = p.mul_add(t, -5.118_780_1e-3);
+    p = p.mul_add(t, -2.454_816_5e-2);
+    p = p.mul_add(t, 1.131_352_6e-1);
+    p = p.mul_add(t, -2.280_698e-1);
+    p = p.mul_add(t, 1.413_313_4e-1);
     let beyond = p * e;
     (if x < 0.0 { beyond } else { 1.0 - beyond }, SCALE * e)
 }

@@ -49,7 +49,7 @@ impl CustomOp1 for SumOfRows {
         let (_, hidden) = layout.shape().dims2()?;
         let table = slice(table, layout)?;
         let per_image = self.indices.len() / self.batch.max(1);
-        let images = PIECE.div_ceil(hidden.max(1) * per_image.max(1));
+        let images = (4 * PIECE).div_ceil(hidden.max(1) * per_image.max(1));
         let [out] = written(self.batch * hidden, images * hidden, |start, [out]| {
             let indices = &self.indices[start / hidden * per_image..];
             simd::dispatch_kernel(Sums { table, indices, per_image, hidden, out });

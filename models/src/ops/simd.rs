@@ -154,6 +154,11 @@ pub fn max(values: &[f32]) -> f32 {
             lanes[i] = larger(chunk[i], lanes[i]);
         }
     }
+    rest.iter().fold(largest(lanes), |most, &value| larger(value, most))
+}
+
+#[inline(always)]
+fn largest(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -161,7 +166,7 @@ pub fn max(values: &[f32]) -> f32 {
         }
         half /= 2;
     }
-    rest.iter().fold(lanes[0], |most, &value| larger(value, most))
+    lanes[0]
 }
 
 /// `b` where one of them is no number.
@@ -170,35 +175,50 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Replaces each value by e^(value - largest), where none is above `largest`, and returns the sum of these.
+/// Replaces each value by e^(value - largest of them) and returns the sum of these, which is 0 only where there is none.
 #[inline(always)]
-pub fn exponentials(values: &mut [f32], largest: f32) -> f32 {
+pub fn exponentials(values: &mut [f32]) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
     let (chunks, rest) = values.as_chunks_mut::<LANES>();
-    let mut lanes = [0.0f32; LANES];
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut lanes = last;
+    for chunk in chunks.iter() {
+        for i in 0..LANES {
+            lanes[i] = larger(chunk[i], lanes[i]);
+        }
+    }
+    let largest = largest(lanes);
+    // Beyond the end there is about 1e-38 each, which no sum of at least 1 feels.
+    let mut sums = [0.0f32; LANES];
+    for i in 0..LANES {
+        last[i] = exp_within(larger(last[i] - largest, -87.0));
+        sums[i] += last[i];
+    }
     for chunk in chunks {
         for i in 0..LANES {
             chunk[i] = exp_within(larger(chunk[i] - largest, -87.0));
-            lanes[i] += chunk[i];
+            sums[i] += chunk[i];
         }
     }
-    if !rest.is_empty() {
-        let mut last = [0.0f32; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        for last in &mut last {
-            *last = exp_within(larger(*last - largest, -87.0));
-        }
-        rest.copy_from_slice(&last[..rest.len()]);
-        lanes = with_rest(lanes, rest.iter().copied());
-    }
-    total(lanes)
+    rest.copy_from_slice(&last[..rest.len()]);
+    total(sums)
 }
 
 /// Softmax of one row in place.
 #[inline(always)]
 pub fn softmax(row: &mut [f32]) {
-    let inverse = 1.0 / exponentials(row, max(row));
-    for value in row {
-        *value *= inverse;
+    let sum = exponentials(row);
+    scale(row, 1.0 / sum);
+}
+
+/// Multiplies each value by `factor`.
+#[inline(always)]
+pub fn scale(values: &mut [f32], factor: f32) {
+    for value in values {
+        *value *= factor;
     }
 }
 

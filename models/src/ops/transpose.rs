@@ -6,7 +6,7 @@ use super::simd::{self, Kernel};
 use super::storage::{PIECE, written};
 use crate::profile;
 
-/// Side of the squares that are turned in registers.
+/// Side of the squares that are turned at once.
 const TILE: usize = 16;
 /// Numbers of short rows that are written together.
 const GROUP: usize = 1024;
@@ -236,37 +236,38 @@ fn tiles(from: &[f32], (rows, width, stride): (usize, usize, usize), out: &mut [
                     None => column[..height].copy_from_slice(&from[..height]),
                 }
             }
-            let tile = turned(tile);
-            for (i, turned) in tile[..height].iter().enumerate() {
-                let out = &mut out[(row + i) * width + first..];
-                match out.first_chunk_mut::<TILE>() {
-                    Some(chunk) if columns == TILE => *chunk = *turned,
-                    _ => out[..columns].copy_from_slice(&turned[..columns]),
+            let out = &mut out[row * width + first..];
+            if height == TILE && columns == TILE {
+                turned(&tile, width, out);
+            } else {
+                let mut whole = [0.0; TILE * TILE];
+                turned(&tile, TILE, &mut whole);
+                for (out, turned) in out.chunks_mut(width).zip(whole.chunks_exact(TILE)).take(height) {
+                    out[..columns].copy_from_slice(&turned[..columns]);
                 }
             }
         }
     }
 }
 
-/// The transposed square. Row i and the one half the square behind it become two rows by turns, four times.
+/// Writes the transposed square, its rows `width` apart, by squares of four, which processors turn in a few instructions.
 #[inline(always)]
-fn turned(mut tile: [[f32; TILE]; TILE]) -> [[f32; TILE]; TILE] {
-    const HALF: usize = TILE / 2;
-    let mut round = 1;
-    while round < TILE {
-        let mut next = [[0.0f32; TILE]; TILE];
-        for i in 0..HALF {
-            for k in 0..HALF {
-                next[2 * i][2 * k] = tile[i][k];
-                next[2 * i][2 * k + 1] = tile[i + HALF][k];
-                next[2 * i + 1][2 * k] = tile[i][k + HALF];
-                next[2 * i + 1][2 * k + 1] = tile[i + HALF][k + HALF];
+fn turned(tile: &[[f32; TILE]; TILE], width: usize, out: &mut [f32]) {
+    const SIDE: usize = 4;
+    for row in (0..TILE).step_by(SIDE) {
+        for first in (0..TILE).step_by(SIDE) {
+            let mut square = [[0.0f32; SIDE]; SIDE];
+            for i in 0..SIDE {
+                for k in 0..SIDE {
+                    square[i][k] = tile[first + i][row + k];
+                }
+            }
+            let [a, b, c, d] = square;
+            for k in 0..SIDE {
+                out[(row + k) * width + first..][..SIDE].copy_from_slice(&[a[k], b[k], c[k], d[k]]);
             }
         }
-        tile = next;
-        round *= 2;
     }
-    tile
 }
 
 #[cfg(test)]
@@ -317,7 +318,9 @@ mod tests {
         for (i, value) in tile.iter_mut().flatten().enumerate() {
             *value = i as f32;
         }
-        for (i, row) in turned(tile).iter().enumerate() {
+        let mut found = [0.0; TILE * TILE];
+        turned(&tile, TILE, &mut found);
+        for (i, row) in found.chunks_exact(TILE).enumerate() {
             assert!((0..TILE).all(|k| row[k] == tile[k][i]));
         }
     }

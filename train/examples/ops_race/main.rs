@@ -42,7 +42,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Repetitions that a turn takes at least.
 const LEAST: usize = 3;
 
+/// Memory is kept from one repetition to the next, as in `drifting train`.
+fn keep_memory() {
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    #[allow(unsafe_code, reason = "the allocator's own interface is in C")]
+    // SAFETY: it may be called at any time, from any thread, and an option is a number.
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
+    }
+}
+
 fn main() -> ExitCode {
+    keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["list"] => println!("{}", cases().iter().map(Case::about).collect::<Value>()),

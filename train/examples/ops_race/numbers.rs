@@ -41,7 +41,10 @@ fn rows(op: &'static str, peer: &'static str, [rows, columns]: [usize; 2]) -> Ca
                 let x = &x[start..][..y.len()];
                 match op {
                     "exp" => dispatch_kernel(Exp(x, y)),
-                    _ => dispatch_kernel(Softmax(columns, x, y)),
+                    _ => {
+                        y.copy_from_slice(x);
+                        dispatch_kernel(Softmax(columns, y));
+                    }
                 }
             });
             Tensors::from([("y".to_owned(), Tensor::from_vec(y, (rows, columns), &Device::Cpu).unwrap())])
@@ -70,17 +73,16 @@ impl Kernel for Exp<'_> {
     }
 }
 
-/// Of rows of so many numbers.
-struct Softmax<'a>(usize, &'a [f32], &'a mut [f32]);
+/// Of rows of so many numbers, in place.
+struct Softmax<'a>(usize, &'a mut [f32]);
 
 impl Kernel for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        for (y, x) in self.2.chunks_exact_mut(self.0).zip(self.1.chunks_exact(self.0)) {
-            y.copy_from_slice(x);
-            simd::softmax(y);
+        for row in self.1.chunks_exact_mut(self.0) {
+            simd::softmax(row);
         }
     }
 }

@@ -38,14 +38,11 @@ impl<'a> Head<'a> {
         self.load_logits(qkv, index, gains);
         let (n, d) = (self.tokens, self.head_dim);
         for (row, sum) in self.weights.chunks_exact_mut(n).zip(&mut self.sums) {
-            *sum = simd::exponentials(row, simd::max(row));
+            *sum = simd::exponentials(row);
         }
         matmul(out, Matrix::new(&self.weights, n, n), Matrix::new(&self.value, n, d), 1.0, Threads::One);
         for (row, sum) in out.chunks_exact_mut(d).zip(&self.sums) {
-            let inverse = 1.0 / sum;
-            for value in row {
-                *value *= inverse;
-            }
+            simd::scale(row, 1.0 / sum);
         }
     }
 
