@@ -29,7 +29,8 @@ use crate::profile;
 const PARTS: usize = 16;
 /// Memory that the tasks' own weight gradients may take together, in bytes.
 const GRADIENT_MEMORY: usize = 256 << 20;
-/// Rows that a task takes through the block at once.
+/// Rows that a task takes through the block at once, at least; and as many as the weights have columns, twice, since they pass
+/// through the cache for each of them.
 const ROWS: usize = 128;
 
 /// What a block is, apart from its weights.
@@ -77,7 +78,7 @@ impl Block {
     /// Images of a part, and of a step within it.
     fn split(&self, batch: usize, tokens: usize) -> (usize, usize) {
         let parts = (GRADIENT_MEMORY / (4 * self.settings.sizes.total())).clamp(2, PARTS);
-        (batch.div_ceil(parts), ROWS.div_ceil(tokens))
+        (batch.div_ceil(parts), ROWS.max(2 * self.settings.sizes.hidden).div_ceil(tokens))
     }
 }
 
