@@ -175,14 +175,16 @@ impl LaneKernel for BothAxes<'_> {
             for ((product, scaled), column) in products.zip(scaled.as_chunks::<LANES>().0).zip(&mut *columns) {
                 let scaled = Lanes::<S, N>::load(simd, scaled);
                 let over_y = scaled.sub(simd, nearest).mul(simd, slope).exp_of_negative(simd);
-                let over_x = scaled.sub(simd, Lanes::load(simd, &column.nearest)).mul(simd, slope).exp_of_negative(simd);
+                let over_x =
+                    scaled.sub(simd, Lanes::load(simd, &column.nearest)).mul(simd, slope).exp_of_negative(simd);
                 over_y.mul(simd, over_x).store(product);
                 squares = over_y.mul_add(simd, over_y, squares);
                 over_x.mul_add(simd, over_x, Lanes::load(simd, &column.share)).store(&mut column.share);
             }
             rows[i / LANES].share[i % LANES] = squares.sum(simd);
         }
-        for share in rows.iter_mut().map(|row| &mut row.share).chain(columns.iter_mut().map(|column| &mut column.share)) {
+        for share in rows.iter_mut().map(|row| &mut row.share).chain(columns.iter_mut().map(|column| &mut column.share))
+        {
             one.div(simd, Lanes::load(simd, share)).sqrt(simd).store(share);
         }
         let floor = Lanes::<S, N>::splat(simd, settings.floor.sqrt());

@@ -147,9 +147,7 @@ impl<'a> Measured<'a> {
             };
             problems.enumerate().map(measure).collect::<Result<Vec<_>, _>>()
         };
-        let tasks = tasks.map(|(task, distances)| {
-            SCRATCH.with_borrow_mut(|scratch| measure(scratch, task, distances))
-        });
+        let tasks = tasks.map(|(task, distances)| SCRATCH.with_borrow_mut(|scratch| measure(scratch, task, distances)));
         let sums: Vec<f64> = in_order(tasks.collect())?.concat();
         let means = group_means(batch, &sums);
         Ok(Self { batch: *batch, settings, distances, sizes, means })

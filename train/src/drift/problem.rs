@@ -58,7 +58,12 @@ impl Ruler {
             if own > 0 {
                 symmetric_row_products(Products { values: distances, stride }, points.samples(), points.dim());
             }
-            row_products(Products { values: &mut distances[own..], stride }, points.samples(), points.others(), points.dim());
+            row_products(
+                Products { values: &mut distances[own..], stride },
+                points.samples(),
+                points.others(),
+                points.dim(),
+            );
         }
         let x = (points.samples(), &self.norms[..points.samples().len() / points.dim()]);
         let y = (points.targets(), &self.norms[self.norms.len() - LANES - targets..][..stride]);
@@ -183,7 +188,8 @@ impl LaneKernel for Roots<'_> {
         let mut total = 0.0;
         for row in self.distances.chunks_exact_mut(self.weights.len()) {
             let mut sum = Lanes::<S, N>::splat(simd, 0.0);
-            for (distance, weight) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(self.weights.as_chunks::<LANES>().0) {
+            for (distance, weight) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(self.weights.as_chunks::<LANES>().0)
+            {
                 let root = Lanes::<S, N>::load(simd, distance).max(simd, least).sqrt(simd);
                 sum = root.mul_add(simd, Lanes::load(simd, weight), sum);
                 root.store(distance);

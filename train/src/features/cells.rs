@@ -75,7 +75,12 @@ impl LaneKernel for Means<'_> {
                     match centres {
                         None => add::<S, N>(simd, places, mean),
                         Some(centres) => {
-                            add_squares::<S, N>(simd, places, &centres[band * line + cell * channels..][..channels], mean);
+                            add_squares::<S, N>(
+                                simd,
+                                places,
+                                &centres[band * line + cell * channels..][..channels],
+                                mean,
+                            );
                         }
                     }
                 }
