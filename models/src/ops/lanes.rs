@@ -82,20 +82,14 @@ impl<S: Simd, const N: usize> Lanes<S, N> {
     #[must_use]
     pub fn load(simd: S, from: &[f32; LANES]) -> Self {
         let mut lanes = Self::splat(simd, 0.0);
-        let from = S::as_simd_f32s(from).0;
-        for i in 0..N {
-            lanes.0[i] = from[i];
-        }
+        lanes.0.copy_from_slice(&S::as_simd_f32s(from).0[..N]);
         lanes
     }
 
     /// Writes them to memory.
     #[inline(always)]
     pub fn store(self, to: &mut [f32; LANES]) {
-        let to = S::as_mut_simd_f32s(to).0;
-        for i in 0..N {
-            to[i] = self.0[i];
-        }
+        S::as_mut_simd_f32s(to).0[..N].copy_from_slice(&self.0);
     }
 
     /// self * factor + term, rounded once where the processor can.

@@ -36,6 +36,8 @@ pub(crate) struct Contender {
     pub(crate) inputs: Tensors,
     /// Runs it once: results by name (`y`), gradients by the name of the input (`d.x`).
     pub(crate) once: Box<dyn FnMut() -> Tensors>,
+    /// What is timed, if it is not the same: back from a gradient of ones, with which both sides begin by themselves.
+    pub(crate) timed: Option<Box<dyn FnMut()>>,
 }
 
 /// What is raced.

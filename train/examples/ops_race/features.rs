@@ -65,7 +65,7 @@ fn open(batch: usize, shape: MapShape, pass: Pass) -> Contender {
         }
         found
     });
-    Contender { inputs, once }
+    Contender { inputs, once, timed: None }
 }
 
 /// As the gradients of all keys are added up in training.

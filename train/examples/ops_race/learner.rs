@@ -72,7 +72,7 @@ fn open() -> Contender {
         let average = learner.averages()[0].tensors().clone();
         named("parameter", params.tensors()).chain(named("average", average)).collect()
     });
-    Contender { inputs, once }
+    Contender { inputs, once, timed: None }
 }
 
 fn named(part: &'static str, tensors: Tensors) -> impl Iterator<Item = (String, candle_core::Tensor)> {

@@ -49,7 +49,7 @@ fn rows(op: &'static str, peer: &'static str, [rows, columns]: [usize; 2]) -> Ca
             });
             Tensors::from([("y".to_owned(), Tensor::from_vec(y, (rows, columns), &Device::Cpu).unwrap())])
         });
-        Contender { inputs, once }
+        Contender { inputs, once, timed: None }
     };
     Case {
         op,

@@ -50,7 +50,7 @@ fn product([m, k, n]: [usize; 3], transposed: [bool; 2]) -> Case {
             matmul(&mut y, view(&a, m, k, transposed[0]), view(&b, k, n, transposed[1]), 1.0, Threads::All);
             Tensors::from([("y".to_owned(), Tensor::from_vec(y, (m, n), &Device::Cpu).unwrap())])
         });
-        Contender { inputs, once }
+        Contender { inputs, once, timed: None }
     };
     Case {
         op: "matrix product",
