@@ -35,6 +35,38 @@ pub(crate) struct Case {
     pub(crate) lr: f64,
 }
 
+const YARDSTICK: [&str; 7] = [
+    "generator.hidden=128",
+    "generator.depth=4",
+    "generator.heads=2",
+    "generator.patch=4",
+    "batch.generated=16",
+    "batch.positives=16",
+    "batch.unconditional=8",
+];
+
+/// The whole steps, and the yardstick with more or less of one thing at a time.
+pub(crate) fn family() -> Vec<(String, Case)> {
+    let mut cases: Vec<_> = ["fashion", "yardstick", "latent-b2-small"].map(|name| (name.to_owned(), open(name))).into();
+    let mut add = |name: &str, changes: &[&str], width| {
+        cases.push((format!("yardstick, {name}"), latent(&[&YARDSTICK[..], changes].concat(), width)));
+    };
+    for classes in [1, 2, 8] {
+        add(&format!("{classes} classes"), &[&format!("batch.classes={classes}")], 32);
+    }
+    for images in [4, 8, 32] {
+        let sets = [("generated", images), ("positives", images), ("unconditional", images / 2)];
+        let changes = sets.map(|(set, images)| format!("batch.{set}={images}"));
+        add(&format!("{images} generated"), &changes.each_ref().map(String::as_str), 32);
+    }
+    for (hidden, heads, width) in [(64, 1, 16), (256, 4, 64), (384, 6, 96)] {
+        let changes = [format!("generator.hidden={hidden}"), format!("generator.heads={heads}")];
+        let name = format!("hidden {hidden}, encoder {width}");
+        add(&name, &changes.each_ref().map(String::as_str), width);
+    }
+    cases
+}
+
 /// The case of this name.
 pub(crate) fn open(name: &str) -> Case {
     match name {
@@ -43,11 +75,7 @@ pub(crate) fn open(name: &str) -> Case {
             let ExperimentConfig::Mae(encoder) = encoder else { panic!("configs/mae/fashion.toml trains no encoder") };
             seeded(&train("configs/fashion.toml", &[]), encoder.mae)
         }
-        "yardstick" => {
-            let sizes = ["generator.hidden=128", "generator.depth=4", "generator.heads=2", "generator.patch=4"];
-            let batch = ["batch.generated=16", "batch.positives=16", "batch.unconditional=8"];
-            latent(&[&sizes[..], &batch].concat(), 32)
-        }
+        "yardstick" => latent(&YARDSTICK, 32),
         "latent-b2-small" => {
             let sizes = ["generator.hidden=384", "generator.depth=4", "generator.heads=6"];
             let batch = ["batch.generated=8", "batch.positives=8", "batch.unconditional=4"];
@@ -60,7 +88,7 @@ pub(crate) fn open(name: &str) -> Case {
 
 /// The paper's latent ablation with four classes a step and these changes, in the features of an encoder of `width`.
 fn latent(changes: &[&str], width: usize) -> Case {
-    let config = train("configs/table8/ablation.toml", &[changes, &["batch.classes=4"]].concat());
+    let config = train("configs/table8/ablation.toml", &[&["batch.classes=4"], changes].concat());
     let mae = MaeConfig::new(config.generator.image, 1, width, config.generator.classes);
     seeded(&config, mae)
 }

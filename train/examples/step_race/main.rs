@@ -1,6 +1,7 @@
 //! Our side of the race between a training step and its PyTorch twin (`train/benches/peer/race`).
 //!
 //!     step_race write CASE FOLDER     inputs and weights of a case, and what our first step makes of them
+//!     step_race share                 how much of the machine's measured peak each whole step reaches, as a table
 //!     step_race serve CASE FOLDER     takes steps: each line on standard input is their number, each answer a line of JSON
 //!
 //! CASE is `fashion` (configs/fashion.toml), `yardstick` (a small latent model in all 86 keys), `latent-b2-small`, `golden` (the
@@ -22,6 +23,7 @@ mod case;
 mod golden;
 mod memory;
 mod objective;
+mod share;
 mod step;
 
 use std::collections::BTreeMap;
@@ -58,8 +60,12 @@ fn keep_memory() {
 fn main() -> ExitCode {
     keep_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["share"] {
+        share::print();
+        return ExitCode::SUCCESS;
+    }
     let [command, case, folder] = &arguments[..] else {
-        eprintln!("usage: step_race write|serve CASE FOLDER");
+        eprintln!("usage: step_race write|serve CASE FOLDER | step_race share");
         return ExitCode::FAILURE;
     };
     let folder = PathBuf::from(folder);
