@@ -47,7 +47,8 @@ const YARDSTICK: [&str; 7] = [
 
 /// The whole steps, and the yardstick with more or less of one thing at a time.
 pub(crate) fn family() -> Vec<(String, Case)> {
-    let mut cases: Vec<_> = ["fashion", "yardstick", "latent-b2-small"].map(|name| (name.to_owned(), open(name))).into();
+    let mut cases: Vec<_> =
+        ["fashion", "yardstick", "latent-b2-small"].map(|name| (name.to_owned(), open(name))).into();
     let mut add = |name: &str, changes: &[&str], width| {
         cases.push((format!("yardstick, {name}"), latent(&[&YARDSTICK[..], changes].concat(), width)));
     };
