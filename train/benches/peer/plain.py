@@ -68,32 +68,10 @@ class PlainAlone(Alone):
 
 
 class PlainEncoder(Encoder):
-    """Maps in PyTorch's usual memory format."""
+    """Maps in PyTorch's usual memory format, and nothing in place."""
 
-    def __init__(self, config, weights):
-        super().__init__(config, weights)
-        self.weights = {name: weight.contiguous() for name, weight in self.weights.items()}
-
-    def __call__(self, images):
-        p = self.config["input_patch"]
-        n, c, h, w = images.shape
-        x = images.view(n, c, h // p, p, w // p, p).permute(0, 3, 5, 1, 2, 4).reshape(n, p * p * c, h // p, w // p)
-        maps = {"x": x}
-        x = maps["conv1"] = F.relu(self.norm(self.conv(x, "conv1", 1), "gn1"))
-        for stage, blocks in enumerate(self.config["blocks"]):
-            for block in range(blocks):
-                x = self.block(x, f"stages.{stage}.layers.{block}.", 2 if stage > 0 and block == 0 else 1)
-                if (block + 1) % 2 == 0:
-                    maps[f"layer{stage + 1}_blk{block + 1}"] = x
-            x = maps[f"layer{stage + 1}"] = self.norm(x, f"layer{stage + 1}_norm")
-        return maps
-
-    def block(self, x, name, stride):
-        y = F.relu(self.norm(self.conv(x, name + "conv1", stride), name + "gn1"))
-        y = self.norm(self.conv(y, name + "conv2", 1), name + "gn2")
-        if name + "proj_conv.weight" in self.weights:
-            x = self.norm(self.conv(x, name + "proj_conv", stride), name + "proj_gn")
-        return F.relu(y + x)
+    memory_format = torch.contiguous_format
+    inplace = False
 
 
 def features(images, maps, keys):
