@@ -30,6 +30,7 @@ mod loss;
 mod numeric;
 mod official;
 mod phases;
+mod place;
 mod points;
 mod problem;
 mod scale;

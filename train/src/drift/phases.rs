@@ -12,17 +12,17 @@
 
 use std::cell::RefCell;
 
-use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
+use drifting_models::ops::lanes::dispatch_lanes;
 use drifting_models::ops::simd::LANES;
 use drifting_models::profile;
-use pulp::Simd;
 use rayon::prelude::*;
 
 use super::DriftError;
 use super::batch::{KeyBatch, KeyShape};
 use super::force::{self, Coefficients};
 use super::loss::KeyOutcome;
-use super::numeric::{lane_squares, sum_of_squares};
+use super::numeric::sum_of_squares;
+use super::place::{Place, tasks};
 use super::points::{self, Points};
 use super::problem::Ruler;
 use super::scale::{Mean, Units, drift_factor};
@@ -406,58 +406,10 @@ impl<'a> Drifts<'a> {
     }
 }
 
-/// `force` `[groups * Ng, T, D]` cut into what tasks of `stretch` locations of one group write: for each task the numbers of
-/// each image `[stretch, D]`.
-fn tasks(force: &mut [f32], shape: KeyShape, stretch: usize) -> Vec<Vec<&mut [f32]>> {
-    let KeyShape { groups, locations, generated, dim, .. } = shape;
-    let per_group = locations / stretch;
-    let mut tasks: Vec<_> = (0..groups * per_group).map(|_| Vec::with_capacity(generated)).collect();
-    for (image, numbers) in force.chunks_exact_mut(locations * dim).enumerate() {
-        let tasks = tasks[image / generated * per_group..].iter_mut();
-        tasks.zip(numbers.chunks_exact_mut(stretch * dim)).for_each(|(task, numbers)| task.push(numbers));
-    }
-    tasks
-}
-
 /// Locations of one group that one task takes: they divide all of them.
 fn stretch(KeyShape { locations, dim, .. }: KeyShape) -> usize {
     let most = (STRETCH / dim).clamp(1, locations);
     (1..=most).rev().find(|&stretch| locations.is_multiple_of(stretch)).unwrap_or(1)
-}
-
-/// Writes F of one location times `slope` to the images; gives the sum of the squares of F.
-struct Place<'a, 'b> {
-    /// F `[Ng, D]`.
-    drifts: &'a [f32],
-    slope: f32,
-    /// Position of the location in what follows.
-    number: usize,
-    /// Of each image `[.., D]`.
-    images: &'a mut [&'b mut [f32]],
-    dim: usize,
-}
-
-impl LaneKernel for Place<'_, '_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd, const N: usize>(self, simd: S) -> f64 {
-        let Self { drifts, slope, number, images, dim } = self;
-        let slopes = Lanes::<S, N>::splat(simd, slope);
-        let mut square = 0.0;
-        for (image, drift) in images.iter_mut().zip(drifts.chunks_exact(dim)) {
-            let (places, places_rest) = image[number * dim..][..dim].as_chunks_mut::<LANES>();
-            let (numbers, rest) = drift.as_chunks::<LANES>();
-            for (place, numbers) in places.iter_mut().zip(numbers) {
-                Lanes::load(simd, numbers).mul(simd, slopes).store(place);
-            }
-            for (place, number) in places_rest.iter_mut().zip(rest) {
-                *place = number * slope;
-            }
-            square += lane_squares::<S, N>(simd, drift);
-        }
-        square
-    }
 }
 
 /// All results, or the first error in their order.
