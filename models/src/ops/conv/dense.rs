@@ -58,7 +58,7 @@ impl<'a> Weights<'a> {
     /// Output rows in a tile, for several threads or not.
     fn tile_rows(&self, g: &Geometry, shared: bool) -> usize {
         match &self.prepared {
-            Prepared::Transformed(transformed) => winograd::tile_rows(g, transformed, shared),
+            Prepared::Transformed(_) => winograd::tile_rows(g, shared),
             _ => tile_rows(g),
         }
     }

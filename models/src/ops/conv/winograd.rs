@@ -1,8 +1,8 @@
 //! Dense convolution of 3 x 3 kernels with fewer products.
 //!
-//! Winograd's F(2 x 2, 3 x 3) and F(4 x 4, 3 x 3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4):
-//! a square of 4 x 4 or 6 x 6 pixels of the image and a kernel become as many numbers each, and sums of their products over the
-//! channels 4 or 16 pixels of the result: Y = A' [(G g G') * (B' d B)] A. That is 16 products in place of 36, or 36 of 144.
+//! Winograd's F(2 x 2, 3 x 3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1): a square of
+//! 4 x 4 pixels of the image and a kernel become 16 numbers each, and sums of their products over the channels four pixels of
+//! the result: Y = A' [(G g G') * (B' d B)] A. That is 16 products in place of 36.
 
 #![allow(clippy::needless_range_loop, reason = "rows and columns of small matrices read best by their numbers")]
 
@@ -20,12 +20,14 @@ use super::geometry::Geometry;
 use super::kernel::{NARROW, PIXELS, Runs, WIDE, block, lanes, longest};
 use crate::profile;
 
-/// Pixels of the result on a side of a square, if they are few.
-const SMALL: usize = 2;
-/// The same, if they are many.
-const LARGE: usize = 4;
+/// Pixels of the result on a side of a square.
+const OUT: usize = 2;
 /// Pixels of the image on a side of a square, beyond those of the result.
 const MORE: usize = 2;
+/// Pixels of the image on a side of a square.
+const SIDE: usize = OUT + MORE;
+/// Numbers that stand for a square.
+const POINTS: usize = SIDE * SIDE;
 /// Memory of the squares that are worked together, in bytes.
 const MEMORY: usize = 512 << 10;
 /// Numbers between those of a point and the next.
@@ -40,33 +42,23 @@ const TILES: usize = 4;
 pub(in crate::ops) struct Transformed {
     weights: Vec<f32>,
     block: usize,
-    /// Pixels of the result on a side of a square.
-    out: usize,
-}
-
-/// Numbers that stand for a square.
-fn points(out: usize) -> usize {
-    (out + MORE) * (out + MORE)
 }
 
 impl Transformed {
     /// Transforms `[3, 3, channels, outputs]`; nothing where the convolution is another one, channels or outputs do not fit the
     /// vectors of this processor, or so many squares would reach over the edge that nothing is saved.
     pub(in crate::ops) fn new(g: &Geometry, weight: &[f32]) -> Option<Self> {
-        // Squares of `LARGE` need fewer products yet, but round twice as much as the definition; what keys that are constant but
-        // for rounding make of it is beyond the bar of the golden step.
-        let out = SMALL;
-        let squares = g.out_height.div_ceil(out) * g.out_width.div_ceil(out);
-        let saves = points(out) * squares < 9 * g.out_height * g.out_width;
+        let squares = g.out_height.div_ceil(OUT) * g.out_width.div_ceil(OUT);
+        let saves = POINTS * squares < 9 * g.out_height * g.out_width;
         if g.kernel != 3 || g.conv.stride != 1 || !g.channels.is_multiple_of(lanes()) || !saves {
             return None;
         }
         let block = block(g.outputs).filter(|block| *block >= NARROW * lanes())?;
-        let mut weights = vec![0.0; weight.len() / 9 * points(out)];
-        weights.par_chunks_mut(points(out) * g.channels * block).enumerate().for_each(|(number, to)| {
-            pulp::Arch::new().dispatch(TransformWeights { g, weight, block, first: number * block, out, to });
+        let mut weights = vec![0.0; weight.len() / 9 * POINTS];
+        weights.par_chunks_mut(POINTS * g.channels * block).enumerate().for_each(|(number, to)| {
+            pulp::Arch::new().dispatch(TransformWeights { g, weight, block, first: number * block, to });
         });
-        Some(Self { weights, block, out })
+        Some(Self { weights, block })
     }
 }
 
@@ -77,7 +69,6 @@ struct TransformWeights<'a> {
     block: usize,
     /// The first output.
     first: usize,
-    out: usize,
     to: &'a mut [f32],
 }
 
@@ -86,16 +77,13 @@ impl WithSimd for TransformWeights<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.out {
-            SMALL => self.run::<S, { SMALL + MORE }>(simd),
-            _ => self.run::<S, { LARGE + MORE }>(simd),
-        }
+        self.run::<S>(simd);
     }
 }
 
 impl TransformWeights<'_> {
     #[inline(always)]
-    fn run<S: Simd, const SIDE: usize>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { g, weight, block, first, to, .. } = self;
         for channel in 0..g.channels {
             for vector in 0..block / S::F32_LANES {
@@ -124,11 +112,11 @@ impl TransformWeights<'_> {
 
 /// Output rows in a tile, counted through all images: whole images, or whole rows of squares. Tiles are for several threads if
 /// they are `shared`.
-pub(super) fn tile_rows(g: &Geometry, transformed: &Transformed, shared: bool) -> usize {
-    let (image, out) = (g.out_height * g.out_width, transformed.out);
+pub(super) fn tile_rows(g: &Geometry, shared: bool) -> usize {
+    let image = g.out_height * g.out_width;
     let most = if shared { g.batch.div_ceil(TILES).max(1) } else { usize::MAX };
     match TILE / image {
-        0 => (TILE / g.out_width / out).max(1) * out,
+        0 => (TILE / g.out_width / OUT).max(1) * OUT,
         images => images.min(most) * g.out_height,
     }
 }
@@ -142,17 +130,17 @@ pub(super) fn forward(
     buffer: &mut Vec<f32>,
 ) {
     let _span = profile::span("winograd convolution").flops(2 * rows.len() * g.out_row() * g.patch());
-    let (out, block) = (transformed.out, transformed.block);
-    let width = g.out_width.next_multiple_of(out) + MORE;
-    let (squares, padded) = squares(g, rows, width, out);
+    let block = transformed.block;
+    let width = g.out_width.next_multiple_of(OUT) + MORE;
+    let (squares, padded) = squares(g, rows, width);
     // Of those that fit, as many at a time each time.
-    let most = (MEMORY / (4 * points(out) * (g.channels + block))).max(PIXELS);
+    let most = (MEMORY / (4 * POINTS * (g.channels + block))).max(PIXELS);
     let together = squares.len().div_ceil(squares.len().div_ceil(most).max(1)).next_multiple_of(PIXELS);
     // A little more than a power of two, so that the points of a square do not share a place of the cache.
     let strides = (together * g.channels + SPACE, together * block + SPACE);
     let needed = padded.len * width * g.channels;
-    let scratch = points(out) * strides.0;
-    buffer.resize(buffer.len().max(needed + scratch + points(out) * strides.1), 0.0);
+    let scratch = POINTS * strides.0;
+    buffer.resize(buffer.len().max(needed + scratch + POINTS * strides.1), 0.0);
     let (images, rest) = buffer.split_at_mut(needed);
     padded.copy(g, x, width, images);
     let (points, products) = rest.split_at_mut(scratch);
@@ -164,14 +152,13 @@ pub(super) fn forward(
             channels: g.channels,
             images,
             row: width * g.channels,
-            out,
             points,
             stride: strides.0,
         });
         let (starts, places) = (&starts[..squares.len()], &places[..squares.len()]);
-        for (number, weights) in transformed.weights.chunks_exact(self::points(out) * g.channels * block).enumerate() {
+        for (number, weights) in transformed.weights.chunks_exact(POINTS * g.channels * block).enumerate() {
             arch.dispatch(Multiply { channels: g.channels, points, starts, weights, block, products, places, strides });
-            arch.dispatch(Write { squares, products, block, stride: strides.1, g, out, first: number * block, y });
+            arch.dispatch(Write { squares, products, block, stride: strides.1, g, first: number * block, y });
         }
     }
 }
@@ -184,7 +171,6 @@ struct Transform<'a> {
     images: &'a [f32],
     /// Numbers in a row of them.
     row: usize,
-    out: usize,
     /// `[points, squares, channels]`.
     points: &'a mut [f32],
     /// Numbers from a point to the next.
@@ -196,16 +182,13 @@ impl WithSimd for Transform<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.out {
-            SMALL => self.run::<S, { SMALL + MORE }>(simd),
-            _ => self.run::<S, { LARGE + MORE }>(simd),
-        }
+        self.run::<S>(simd);
     }
 }
 
 impl Transform<'_> {
     #[inline(always)]
-    fn run<S: Simd, const SIDE: usize>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { squares, channels, images, row, points, stride, .. } = self;
         let points = S::as_mut_simd_f32s(points).0;
         let (vectors, stride) = (channels / S::F32_LANES, stride / S::F32_LANES);
@@ -302,7 +285,6 @@ struct Write<'a> {
     /// Numbers from the products of a point to the next.
     stride: usize,
     g: &'a Geometry,
-    out: usize,
     first: usize,
     y: &'a mut [f32],
 }
@@ -312,16 +294,13 @@ impl WithSimd for Write<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.out {
-            SMALL => self.run::<S, SMALL, { SMALL + MORE }>(simd),
-            _ => self.run::<S, LARGE, { LARGE + MORE }>(simd),
-        }
+        self.run::<S>(simd);
     }
 }
 
 impl Write<'_> {
     #[inline(always)]
-    fn run<S: Simd, const OUT: usize, const SIDE: usize>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self { squares, products, block, stride, g, first, y, .. } = self;
         let products = S::as_simd_f32s(products).0;
         let (vectors, stride) = (block / S::F32_LANES, stride / S::F32_LANES);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::geometry::Geometry;
-use super::MORE;
+use super::{MORE, OUT};
 
 /// A square of the result.
 #[derive(Clone, Copy)]
@@ -50,26 +50,26 @@ impl Rows {
 
 /// The squares of output rows, and the rows of the images under them. Squares begin at multiples of their side, so that a
 /// pixel's last bits do not depend on the tile.
-pub(super) fn squares(g: &Geometry, rows: Range<usize>, width: usize, out: usize) -> (Vec<Square>, Rows) {
+pub(super) fn squares(g: &Geometry, rows: Range<usize>, width: usize) -> (Vec<Square>, Rows) {
     let (mut squares, mut padded) = (Vec::new(), Rows { stretches: Vec::new(), len: 0 });
     let mut first = rows.start;
     while first < rows.end {
         let (image, top) = (first / g.out_height, first % g.out_height);
         let end = g.out_height.min(top + rows.end - first);
-        let begin = top / out * out;
-        for square in (begin..end).step_by(out) {
-            let here = (top.max(square) - square, out.min(end - square));
-            for column in (0..g.out_width).step_by(out) {
+        let begin = top / OUT * OUT;
+        for square in (begin..end).step_by(OUT) {
+            let here = (top.max(square) - square, OUT.min(end - square));
+            for column in (0..g.out_width).step_by(OUT) {
                 squares.push(Square {
                     from: ((padded.len + square - begin) * width + column) * g.channels,
                     to: ((first - rows.start) * g.out_width + column) as isize
                         + (square as isize - top as isize) * g.out_width as isize,
                     rows: here,
-                    columns: out.min(g.out_width - column),
+                    columns: OUT.min(g.out_width - column),
                 });
             }
         }
-        let count = (end - begin).next_multiple_of(out) + MORE;
+        let count = (end - begin).next_multiple_of(OUT) + MORE;
         padded.stretches.push((image, begin, count));
         padded.len += count;
         first += end - top;
