@@ -1,6 +1,45 @@
 //! Matrix products on plain slices.
 
+pub(super) mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod native;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+
 use crate::profile;
+
+/// Rows, columns and inner numbers from which products are worth packing for.
+const LEAST: usize = 8;
+/// Tasks for each thread.
+const TASKS: usize = 2;
+
+/// With how many digits the networks' matrix products are computed; sums, and all that is no product, are in single precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 24 bits.
+    #[default]
+    F32,
+    /// Numbers are rounded to the 8 bits of bfloat16 before they are multiplied.
+    Bf16,
+}
+
+/// Whether products are in bfloat16.
+static HALF: AtomicBool = AtomicBool::new(false);
+
+/// Sets the precision of all products from now on, in all threads.
+pub fn set_precision(precision: Precision) {
+    HALF.store(precision == Precision::Bf16, Ordering::Relaxed);
+}
+
+/// The precision of products.
+#[must_use]
+pub fn precision() -> Precision {
+    if HALF.load(Ordering::Relaxed) { Precision::Bf16 } else { Precision::F32 }
+}
 
 /// A matrix in a slice: element (row, column) is at `row * row_stride + column * column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +49,7 @@ pub struct Matrix<'a> {
     columns: usize,
     row_stride: usize,
     column_stride: usize,
+    exact: bool,
 }
 
 impl<'a> Matrix<'a> {
@@ -30,14 +70,20 @@ impl<'a> Matrix<'a> {
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         let needed = if rows * columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
         assert!(values.len() >= needed, "a matrix of {rows}x{columns} in {} values", values.len());
-        Self { values, rows, columns, row_stride, column_stride: 1 }
+        Self { values, rows, columns, row_stride, column_stride: 1, exact: false }
     }
 
     /// The transposed view.
     #[must_use]
     pub fn t(self) -> Self {
-        let Self { values, rows, columns, row_stride, column_stride } = self;
-        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+        let Self { rows, columns, row_stride, column_stride, .. } = self;
+        Self { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, ..self }
+    }
+
+    /// A matrix whose products are in single precision, whatever [`set_precision`] says.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        Self { exact: true, ..self }
     }
 }
 
@@ -55,7 +101,7 @@ pub enum Threads {
 /// # Panics
 /// Shapes that do not fit each other: a mistake of the caller's, never of the data.
 pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Threads) {
-    product((out, b.columns), a, b, (None, scale), threads);
+    product((out, b.columns), a, b, (false, scale), threads);
 }
 
 /// a b on the calling thread, to rows that begin `stride` values apart in `out`.
@@ -63,7 +109,7 @@ pub fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads
 /// # Panics
 /// As [`matmul`].
 pub fn matmul_to_rows(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>) {
-    product((out, stride), a, b, (None, 1.0), Threads::One);
+    product((out, stride), a, b, (false, 1.0), Threads::One);
 }
 
 /// `out` (row-major) += a b, on the calling thread.
@@ -71,27 +117,63 @@ pub fn matmul_to_rows(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'
 /// # Panics
 /// As [`matmul`].
 pub fn add_matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
-    product((out, b.columns), a, b, (Some(1.0), 1.0), Threads::One);
+    product((out, b.columns), a, b, (true, 1.0), Threads::One);
 }
 
-/// `out` = `keep` * out + `scale` * a b; rows of `out` begin `stride` values apart.
+/// `out` = `scale` * a b, added to what is there if `add`; rows of `out` begin `stride` values apart.
 fn product(
     (out, stride): (&mut [f32], usize),
     a: Matrix<'_>,
     b: Matrix<'_>,
-    (keep, scale): (Option<f32>, f32),
+    (add, scale): (bool, f32),
     threads: Threads,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     let fits = b.rows == k && n <= stride && out.len() == m * stride;
     assert!(fits, "{m}x{k} times {}x{n} into {} values, {stride} in a row", b.rows, out.len());
     let _span = profile::span("matrix product").flops(2 * m * k * n);
+    if precision() == Precision::Bf16 && !a.exact && !b.exact && m.min(k).min(n) >= LEAST {
+        return half_product((out, stride), (a, b), (add, scale), threads);
+    }
+    full_product((out, stride), (a, b), (add, scale), threads);
+}
+
+/// As [`product`], of numbers that are rounded to bfloat16.
+fn half_product(
+    (out, stride): (&mut [f32], usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    how: (bool, f32),
+    threads: Threads,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if bf16::is_native() {
+        if threads == Threads::One {
+            return native::product((out, stride), (a, b), how);
+        }
+        let rows = a.rows.div_ceil(TASKS * rayon::current_num_threads()).next_multiple_of(native::ROWS);
+        return out.par_chunks_mut(rows * stride).enumerate().for_each(|(task, out)| {
+            native::product((out, stride), (a.part((task * rows, 0), (rows, a.columns)), b), how);
+        });
+    }
+    let (left, right) = (a.rounded(), b.rounded());
+    let (left, right) = (Matrix::new(&left, a.rows, a.columns), Matrix::new(&right, b.rows, b.columns));
+    full_product((out, stride), (left, right), how, threads);
+}
+
+/// As [`product`], in single precision.
+fn full_product(
+    (out, stride): (&mut [f32], usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    (add, scale): (bool, f32),
+    threads: Threads,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
     let parallelism = match threads {
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),
     };
     // SAFETY: `Matrix` is checked at its creation to hold its last element, so every address that gemm reads is inside
-    // `values`; `out` holds m rows of `stride` >= n values, checked above, and is borrowed exclusively.
+    // `values`; `out` holds m rows of `stride` >= n values, as `product` checks, and is borrowed exclusively.
     #[allow(unsafe_code, reason = "gemm's only interface takes pointers")]
     unsafe {
         gemm::gemm(
@@ -101,14 +183,14 @@ fn product(
             out.as_mut_ptr(),
             1,
             stride as isize,
-            keep.is_some(),
+            add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.values.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            keep.unwrap_or(0.0),
+            if add { 1.0 } else { 0.0 },
             scale,
             false,
             false,
@@ -140,6 +222,57 @@ mod tests {
         let mut apart = [7.0; 6];
         matmul_to_rows(&mut apart, 3, first_columns, Matrix::new(&[0.0, 1.0, 1.0, 0.0], 2, 2));
         assert_eq!(apart, [2.0, 1.0, 7.0, 5.0, 4.0, 7.0]);
+    }
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn halves_are_rounded_and_then_multiplied() {
+        for (m, k, n) in [(1, 1, 1), (12, 2, 32), (13, 31, 33), (25, 257, 40), (200, 530, 70), (3, 64, 1030)] {
+            let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+            let views = [
+                (Matrix::new(&left, m, k), Matrix::new(&right, k, n)),
+                (Matrix::new(&left, k, m).t(), Matrix::new(&right, k, n)),
+                (Matrix::new(&left, m, k), Matrix::new(&right, n, k).t()),
+                (Matrix::new(&left, k, m).t(), Matrix::new(&right, n, k).t()),
+            ];
+            for (a, b) in views {
+                let (rounded_a, rounded_b) = (a.rounded(), b.rounded());
+                let stride = n + 3;
+                let mut found = [vec![0.5; m * stride], vec![0.5; m * stride]];
+                for (found, threads) in found.iter_mut().zip([Threads::One, Threads::All]) {
+                    half_product((found, stride), (a, b), (false, 2.0), threads);
+                    half_product((found, stride), (a, b), (true, -1.0), threads);
+                }
+                assert_eq!(found[0], found[1], "{m}x{k}x{n}");
+                for (i, found) in found[0].chunks_exact(stride).enumerate() {
+                    for (j, &found) in found[..n].iter().enumerate() {
+                        let products =
+                            (0..k).map(|l| f64::from(rounded_a[i * k + l]) * f64::from(rounded_b[l * n + j]));
+                        let expected: f64 = products.sum();
+                        let error = (f64::from(found) - expected).abs();
+                        assert!(error < 1e-6 * (k as f64).sqrt() + 1e-6, "{m}x{k}x{n} ({i}, {j}): {found} {expected}");
+                    }
+                    assert_eq!(found[n..], [0.5; 3]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_to_the_even() {
+        let mut values =
+            [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0 + 1.1 / 256.0, -3.0e38, f32::INFINITY, f32::NAN];
+        bf16::round(&mut values);
+        assert_eq!(values[..4], [1.0, 1.0, 1.0 + 4.0 / 256.0, 1.0 + 2.0 / 256.0]);
+        assert!((values[4] / -3.0e38 - 1.0).abs() < 0.004 && values[5] == f32::INFINITY && values[6].is_nan());
     }
 
     #[test]

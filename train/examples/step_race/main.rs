@@ -4,6 +4,8 @@
 //!     step_race share                 how much of the machine's measured peak each whole step reaches, as a table
 //!     step_race serve CASE FOLDER     takes steps: each line on standard input is their number, each answer a line of JSON
 //!
+//! `--products bf16` before the command computes matrix products in bfloat16.
+//!
 //! CASE is `fashion` (configs/fashion.toml), `yardstick` (a small latent model in all 86 keys), `latent-b2-small`, `golden` (the
 //! step of the authors' program in tests/golden), or `objective-CLASSES` (the drift objective alone on one map of 8 x 8 x 1024).
 //!
@@ -32,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use drifting_models::ops::matmul::{Precision, set_precision};
 use serde_json::{Value, json};
 
 use self::objective::Objective;
@@ -59,7 +62,11 @@ fn keep_memory() {
 
 fn main() -> ExitCode {
     keep_memory();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.len() >= 2 && arguments[..2] == ["--products", "bf16"] {
+        set_precision(Precision::Bf16);
+        arguments.drain(..2);
+    }
     if arguments == ["share"] {
         share::print();
         return ExitCode::SUCCESS;

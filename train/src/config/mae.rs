@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, EmaSettings, LoaderSettings, OptimizerSettings, OutputSettings, RunSettings, StartSettings,
-    check_augment, defaults,
+    ComputeSettings, ConfigError, EmaSettings, LoaderSettings, OptimizerSettings, OutputSettings, RunSettings,
+    StartSettings, check_augment, defaults,
 };
 use crate::data::{Augment, DataSource, Reading};
 use crate::optim::Schedule;
@@ -36,6 +36,9 @@ pub struct MaeTrainConfig {
     /// Threads that read ahead.
     #[serde(default)]
     pub loader: LoaderSettings,
+    /// How the networks compute.
+    #[serde(default)]
+    pub compute: ComputeSettings,
     /// Network.
     pub mae: MaeConfig,
     /// Images of one step.

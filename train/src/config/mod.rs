@@ -1,5 +1,6 @@
 //! The settings of experiments: one TOML file each, every key documented here.
 
+mod compute;
 pub mod cost;
 mod experiment;
 mod features;
@@ -18,6 +19,7 @@ use drifting_spec::{AlphaRange, GeneratorConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use compute::{ComputeSettings, Products};
 pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings, InputStatistic};
 pub(crate) use load::to_toml;
@@ -53,6 +55,9 @@ pub struct TrainConfig {
     /// Threads that read ahead.
     #[serde(default)]
     pub loader: LoaderSettings,
+    /// How the networks compute.
+    #[serde(default)]
+    pub compute: ComputeSettings,
     /// Queues that real images are drawn from; without them they are drawn straight from the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueSettings>,

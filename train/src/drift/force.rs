@@ -81,7 +81,7 @@ pub(super) fn drifts(coefficients: &[f32], points: Points<'_>, drifts: &mut [f32
     let (dim, stride) = (points.dim(), points.columns().stride());
     let weights = Matrix::strided(coefficients, coefficients.len() / stride, points.columns().targets, stride);
     let targets = Matrix::new(points.targets(), points.columns().targets, dim);
-    matmul(drifts, weights, targets, 1.0, Threads::One);
+    matmul(drifts, weights.exact(), targets, 1.0, Threads::One);
     if !points.samples_are_targets() {
         dispatch_kernel(Relative { drifts, coefficients, samples: points.samples(), dim });
     }

@@ -53,7 +53,7 @@ impl Ruler {
         if points.dim() < LONG {
             let (x, y) = (points.samples(), points.targets());
             let x = Matrix::new(x, x.len() / points.dim(), points.dim());
-            matmul_to_rows(distances, stride, x, Matrix::new(y, targets, points.dim()).t());
+            matmul_to_rows(distances, stride, x.exact(), Matrix::new(y, targets, points.dim()).t());
         } else {
             if own > 0 {
                 symmetric_row_products(Products { values: distances, stride }, points.samples(), points.dim());

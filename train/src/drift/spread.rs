@@ -53,10 +53,10 @@ impl Spread {
         self.products.resize(rows * (targets + apart), 0.0);
         let (near, far) = self.products.split_at_mut(rows * targets);
         let of_samples = Matrix::strided(coefficients, rows, own, stride);
-        matmul(near, of_samples, Matrix::new(&self.squares, own, targets), 1.0, Threads::One);
+        matmul(near, of_samples.exact(), Matrix::new(&self.squares, own, targets), 1.0, Threads::One);
         let of_others = Matrix::strided(&coefficients[own..], rows, apart, stride);
         let others = Matrix::strided(others, apart, apart, apart.next_multiple_of(LANES));
-        matmul(far, of_others, others, 1.0, Threads::One);
+        matmul(far, of_others.exact(), others, 1.0, Threads::One);
         dispatch_kernel(AddUp { coefficients, columns, near, far, largest, sums })
     }
 }

@@ -42,6 +42,7 @@ impl<'a> MaeRun<'a> {
     /// # Errors
     /// A source that is missing or broken, settings that contradict themselves or the data.
     pub fn open(config: &'a MaeTrainConfig) -> Result<(Self, data::Report), RunError> {
+        config.compute.apply();
         let encoding = match &config.autoencoder {
             Some(folder) => Some(Encoding::new(open_autoencoder(folder)?.into(), config.mae.image, config.seed)?),
             None => None,

@@ -25,11 +25,12 @@ pub struct GeneratorRun<'a> {
 }
 
 impl<'a> GeneratorRun<'a> {
-    /// Step 0 of a run on the images of `feed`.
+    /// Step 0 of a run on the images of `feed`. All networks of this process compute as the run's settings say from now on.
     ///
     /// # Errors
     /// Settings that contradict themselves or the data; a decoder of samples that cannot be read or takes other latents.
     pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, RunError> {
+        config.compute.apply();
         let decoder = config.sampling.decoder.as_deref().map(open_autoencoder).transpose()?;
         if let Some(decoder) = &decoder {
             decoder.image_shape(config.generator.image)?;

@@ -6,6 +6,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "rows and columns of small matrices read best by their numbers")]
 
+mod multiply;
 mod squares;
 mod transforms;
 
@@ -14,10 +15,15 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use self::multiply::Multiply;
 use self::squares::{Square, squares};
 use self::transforms::{gathered, mixed, spread};
+use super::super::matmul::bf16;
+#[cfg(target_arch = "x86_64")]
+use super::super::matmul::{Matrix, native::Right};
+use super::super::matmul::{Precision, precision};
 use super::geometry::Geometry;
-use super::kernel::{NARROW, PIXELS, Runs, WIDE, block, lanes, longest};
+use super::kernel::{NARROW, PIXELS, block, lanes};
 use crate::profile;
 
 /// Pixels of the result on a side of a square.
@@ -37,11 +43,38 @@ const TILE: usize = 1024;
 /// Tiles that a batch should have at least.
 const TILES: usize = 4;
 
-/// The weights of a convolution, transformed: `[outputs / block, points of a square, channels, block]`.
+/// The weights of a convolution, transformed.
 #[derive(Clone, Debug)]
 pub(in crate::ops) struct Transformed {
-    weights: Vec<f32>,
+    weights: Weights,
     block: usize,
+}
+
+/// Transformed weights for [`Precision`].
+#[derive(Clone, Debug)]
+enum Weights {
+    /// `[outputs / block, points of a square, channels, block]`.
+    Full(Vec<f32>),
+    /// As `Full`, of numbers that bfloat16 has.
+    Rounded(Vec<f32>),
+    /// `[outputs / block, points of a square]` matrices `[channels, block]`.
+    #[cfg(target_arch = "x86_64")]
+    Packed(Vec<Right>),
+}
+
+impl Weights {
+    fn new(mut full: Vec<f32>, channels: usize, block: usize) -> Self {
+        if precision() == Precision::F32 {
+            return Self::Full(full);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if bf16::is_native() {
+            let matrices = full.par_chunks(channels * block);
+            return Self::Packed(matrices.map(|matrix| Right::new(Matrix::new(matrix, channels, block))).collect());
+        }
+        bf16::round(&mut full);
+        Self::Rounded(full)
+    }
 }
 
 impl Transformed {
@@ -58,7 +91,7 @@ impl Transformed {
         weights.par_chunks_mut(POINTS * g.channels * block).enumerate().for_each(|(number, to)| {
             pulp::Arch::new().dispatch(TransformWeights { g, weight, block, first: number * block, to });
         });
-        Some(Self { weights, block })
+        Some(Self { weights: Weights::new(weights, g.channels, block), block })
     }
 }
 
@@ -144,8 +177,8 @@ pub(super) fn forward(
     let (images, rest) = buffer.split_at_mut(needed);
     padded.copy(g, x, width, images);
     let (points, products) = rest.split_at_mut(scratch);
-    let (starts, places): (Vec<_>, Vec<_>) = (0..together).map(|i| (i * g.channels, i * block)).unzip();
     let arch = pulp::Arch::new();
+    let mut multiply = Multiply::new(transformed, (g.channels, together), strides);
     for squares in squares.chunks(together) {
         arch.dispatch(Transform {
             squares,
@@ -155,9 +188,9 @@ pub(super) fn forward(
             points,
             stride: strides.0,
         });
-        let (starts, places) = (&starts[..squares.len()], &places[..squares.len()]);
-        for (number, weights) in transformed.weights.chunks_exact(POINTS * g.channels * block).enumerate() {
-            arch.dispatch(Multiply { channels: g.channels, points, starts, weights, block, products, places, strides });
+        multiply.begin(points, squares.len());
+        for number in 0..g.outputs / block {
+            multiply.block(number, points, products, squares.len());
             arch.dispatch(Write { squares, products, block, stride: strides.1, g, first: number * block, y });
         }
     }
@@ -216,60 +249,6 @@ impl Transform<'_> {
                     for y in 0..SIDE {
                         points[(y * SIDE + x) * stride + number * vectors + vector] = column[y];
                     }
-                }
-            }
-        }
-    }
-}
-
-/// The squares' numbers times the weights, point by point.
-struct Multiply<'a> {
-    channels: usize,
-    /// `[points, squares, channels]`.
-    points: &'a [f32],
-    /// Where the squares begin.
-    starts: &'a [usize],
-    /// `[points, channels, block]`.
-    weights: &'a [f32],
-    block: usize,
-    /// `[points, squares, block]`.
-    products: &'a mut [f32],
-    /// Where the squares' products begin.
-    places: &'a [usize],
-    /// Numbers from a point to the next, and from its products.
-    strides: (usize, usize),
-}
-
-impl WithSimd for Multiply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.block / S::F32_LANES {
-            WIDE => self.run::<S, WIDE>(simd),
-            _ => self.run::<S, NARROW>(simd),
-        }
-    }
-}
-
-impl Multiply<'_> {
-    #[inline(always)]
-    fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Self { channels, points, starts, weights, block, products, places, strides } = self;
-        let each = points.chunks_exact(strides.0).zip(products.chunks_exact_mut(strides.1));
-        for ((points, products), weights) in each.zip(weights.chunks_exact(channels * block)) {
-            for first in (0..channels).step_by(longest(block)) {
-                let runs = Runs {
-                    offset: first,
-                    row: 0,
-                    lines: 1,
-                    len: longest(block).min(channels - first),
-                    weights: &weights[first * block..],
-                    line: 0,
-                    begun: first > 0,
-                };
-                for (starts, places) in starts.chunks(PIXELS).zip(places.chunks(PIXELS)) {
-                    runs.add::<S, VECTORS>(simd, (points, starts), 0, (&mut *products, places));
                 }
             }
         }
