@@ -16,6 +16,7 @@ use drifting_serve::runtime::RuntimeSettings;
 use drifting_serve::{ConnectionLimits, GateSettings, Limits, ServeSettings};
 use drifting_train::config::{Plan, RunSettings, TrainConfig};
 use drifting_train::data::{Dataset, DirectFeed};
+use drifting_train::ranks::Alone;
 use drifting_train::run::{self, GeneratorRun, Launch, Observer, Report, RunFolder};
 
 use crate::build::{build, command};
@@ -102,11 +103,18 @@ fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool>
     let asked = train::stop_on_signal()?;
     let stop = AtomicBool::new(false);
     let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;
-    let mut observer =
-        Limited { progress: Progress::new(), started: Instant::now(), limit, asked: &asked, stop: &stop };
+    let mut observer = Limited {
+        progress: Progress::new(),
+        started: Instant::now(),
+        limit,
+        asked: &asked,
+        stop: &stop,
+        ranks: &Alone,
+    };
     let (build, command) = (build(), command());
     let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
-    let launch = Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop };
+    let launch =
+        Launch { folder: &args.out, allow_changed: &[], build: &build, command: &command, stop: &stop, ranks: &Alone };
     let outcome = run::train(&mut GeneratorRun::new(config, feed)?, &launch, &mut observer)?;
     if asked.load(Ordering::Relaxed) {
         eprintln!("stopped after step {}, saved; the same command goes on", outcome.step);

@@ -21,6 +21,7 @@ mod memory;
 mod models;
 mod progress;
 mod provider;
+mod ranks;
 mod runtime;
 mod sample;
 mod serve;

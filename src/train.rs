@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, Plan, TrainConfig};
 use drifting_train::data::{DataSource, Dataset};
 use drifting_train::mae::MaeRun;
 use drifting_train::profile::{self, Machine, Profile};
+use drifting_train::ranks::{Alone, Ranks};
 use drifting_train::run::{self, Experiment, GeneratorRun, Launch, RunError};
 use drifting_train::toy::{Ablations, ToyConfig, ToyTrainer, run_ablations};
 
@@ -18,6 +19,7 @@ use crate::bar::Bar;
 use crate::build::{build, command};
 use crate::memory;
 use crate::progress::Progress;
+use crate::ranks;
 
 /// Train what a configuration describes: a generator, its feature encoder, or points in the plane.
 ///
@@ -59,6 +61,19 @@ pub(crate) struct Args {
 pub(crate) const STOPPED: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let ranks = ranks::start()?;
+    let result = among(args, &*ranks);
+    match result {
+        // The others wait for this one.
+        Err(error) if ranks.size() > 1 => {
+            eprintln!("error in rank {}: {error:#}", ranks.rank());
+            ranks.abort()
+        }
+        result => result,
+    }
+}
+
+fn among(args: &Args, ranks: &dyn Ranks) -> Result<ExitCode> {
     memory::keep();
     let mut experiment = ExperimentConfig::load(&args.config, &args.set)?;
     if let Some(steps) = args.steps {
@@ -67,12 +82,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(folder) = &args.data {
         experiment.set_data(DataSource::path(folder));
     }
+    let generator_only =
+        matches!(experiment, ExperimentConfig::Generator(_)) && !args.dry_run && args.profile.is_none();
+    if ranks.size() > 1 && !generator_only {
+        bail!(
+            "{} processes: only the training of a generator is shared out; start this one without mpirun",
+            ranks.size()
+        );
+    }
     if args.dry_run {
         println!("{}", plan(&experiment)?);
         return Ok(ExitCode::SUCCESS);
     }
     match experiment {
-        ExperimentConfig::Generator(config) => generator(args, &config),
+        ExperimentConfig::Generator(config) => generator(args, &config, ranks),
         ExperimentConfig::Mae(config) => mae(args, &config),
         ExperimentConfig::Toy(config) => toy(args, *config),
     }
@@ -88,25 +111,27 @@ fn plan(experiment: &ExperimentConfig) -> Result<Plan> {
     Ok(plan)
 }
 
-fn generator(args: &Args, config: &TrainConfig) -> Result<ExitCode> {
+fn generator(args: &Args, config: &TrainConfig, ranks: &dyn Ranks) -> Result<ExitCode> {
     let (feed, report) = config.reading().feed(config.queue)?;
-    eprintln!("{report}\n{}", Plan::generator(config, Some(report.images))?);
-    train(args, &mut GeneratorRun::new(config, feed)?)
+    if ranks.rank() == 0 {
+        eprintln!("{report}\n{}", Plan::generator(config, Some(report.images))?);
+    }
+    train(args, &mut GeneratorRun::new(config, feed)?.among(ranks)?, ranks)
 }
 
 fn mae(args: &Args, config: &MaeTrainConfig) -> Result<ExitCode> {
     let (mut run, report) = MaeRun::open(config)?;
     eprintln!("{report}\n{}", Plan::mae(config, Some(report.images))?);
     eprintln!("measured on {} held-out images", run.held_out());
-    train(args, &mut run)
+    train(args, &mut run, &Alone)
 }
 
 fn toy(args: &Args, config: ToyConfig) -> Result<ExitCode> {
     eprintln!("{}", Plan::toy(&config));
     if config.ablations.is_empty() {
-        return train(args, &mut ToyTrainer::new(config)?);
+        return train(args, &mut ToyTrainer::new(config)?, &Alone);
     }
-    match launched(args, &config.name, |launch| run_ablations(&config, launch, &mut Progress::new()))? {
+    match launched(args, &config.name, &Alone, |launch| run_ablations(&config, launch, &mut Progress::new()))? {
         Ablations::Finished { table, picture } => {
             eprintln!("done: {}, {}", table.display(), picture.display());
             Ok(ExitCode::SUCCESS)
@@ -118,12 +143,15 @@ fn toy(args: &Args, config: ToyConfig) -> Result<ExitCode> {
     }
 }
 
-fn train(args: &Args, experiment: &mut dyn Experiment) -> Result<ExitCode> {
+fn train(args: &Args, experiment: &mut dyn Experiment, ranks: &dyn Ranks) -> Result<ExitCode> {
     if let Some(steps) = args.profile {
         return print_profile(args, experiment, steps.get());
     }
     let (name, steps) = (experiment.settings().name().to_owned(), experiment.settings().steps());
-    let outcome = launched(args, &name, |launch| run::train(experiment, launch, &mut Progress::new()))?;
+    let outcome = launched(args, &name, ranks, |launch| run::train(experiment, launch, &mut Progress::new()))?;
+    if ranks.rank() > 0 {
+        return Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(STOPPED) });
+    }
     let checkpoint = outcome.checkpoint.display();
     if outcome.finished {
         eprintln!("done: {} steps, {checkpoint}", outcome.step);
@@ -150,11 +178,22 @@ fn print_profile(args: &Args, experiment: &mut dyn Experiment, steps: u64) -> Re
 }
 
 /// Calls `train` with all that the command line says about a run.
-fn launched<T>(args: &Args, name: &str, train: impl FnOnce(&Launch<'_>) -> Result<T, RunError>) -> Result<T> {
+fn launched<T>(
+    args: &Args,
+    name: &str,
+    ranks: &dyn Ranks,
+    train: impl FnOnce(&Launch<'_>) -> Result<T, RunError>,
+) -> Result<T> {
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
     let (stop, build, command) = (stop_on_signal()?, build(), command());
-    let launch =
-        Launch { folder: &folder, allow_changed: &args.allow_changed, build: &build, command: &command, stop: &stop };
+    let launch = Launch {
+        folder: &folder,
+        allow_changed: &args.allow_changed,
+        build: &build,
+        command: &command,
+        stop: &stop,
+        ranks,
+    };
     Ok(train(&launch)?)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use drifting_models::weights::write_bytes;
 use drifting_train::config::TrainConfig;
 use drifting_train::eval::Reference;
+use drifting_train::ranks::Alone;
 use drifting_train::run::{self, GeneratorRun, Launch};
 
 use self::plan::Plan;
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn learn(config: &TrainConfig, folder: &Path, stop: &AtomicBool) -> Result<()> {
     let (feed, _) = config.reading().feed(config.queue)?;
     let (build, command) = (build(), command());
-    let launch = Launch { folder, allow_changed: &[], build: &build, command: &command, stop };
+    let launch = Launch { folder, allow_changed: &[], build: &build, command: &command, stop, ranks: &Alone };
     run::train(&mut GeneratorRun::new(config, feed)?, &launch, &mut Progress::new())?;
     Ok(())
 }

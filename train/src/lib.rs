@@ -8,6 +8,7 @@ pub mod features;
 pub mod mae;
 pub mod optim;
 pub mod profile;
+pub mod ranks;
 pub mod run;
 pub mod toy;
 pub mod trainer;

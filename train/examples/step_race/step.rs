@@ -9,6 +9,7 @@ use drifting_models::nn::Source;
 use drifting_models::{Generator, Mae, weights};
 use drifting_train::features::{FeatureSpace, MaeEncoder};
 use drifting_train::optim::{Decay, Learner, Learning, Schedule, StepNorms};
+use drifting_train::ranks::Alone;
 use drifting_train::trainer::{Objective, RealImages, StepObjective, Timings};
 use serde_json::json;
 
@@ -54,6 +55,8 @@ impl Step {
             real: RealImages { positives: &case.positives, unconditional: &case.unconditional },
             weights: &case.guidance,
             past: &BTreeMap::new(),
+            ranks: &Alone,
+            groups: case.guidance.len(),
         };
         let found = objective.evaluate(0, &mut timings).unwrap();
         let started = Instant::now();

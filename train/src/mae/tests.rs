@@ -9,6 +9,7 @@ use super::evaluation::spread;
 use super::*;
 use crate::config::{ExperimentConfig, FinetuneSettings, MaeTrainConfig, RunSettings};
 use crate::data::{Dataset, DirectBatches, Images};
+use crate::ranks::Alone;
 use crate::run::{self, Experiment, RunError};
 
 const CONFIG: &str = r#"
@@ -124,7 +125,14 @@ fn numbers_that_are_not_finite_stop_the_run_and_name_its_images() {
     (config.output.checkpoint_every, config.output.samples_every) = (1, 0);
     let mut experiment = MaeRun::new(&config, Box::new(DirectBatches::new(data, 1)), None).unwrap();
     let (stop, build) = (AtomicBool::new(false), run::Build::default());
-    let launch = run::Launch { folder: folder.path(), allow_changed: &[], build: &build, command: &[], stop: &stop };
+    let launch = run::Launch {
+        folder: folder.path(),
+        allow_changed: &[],
+        build: &build,
+        command: &[],
+        stop: &stop,
+        ranks: &Alone,
+    };
     let error = run::train(&mut experiment, &launch, &mut Deaf).unwrap_err();
     let RunError::Step { step, ref images, .. } = error else { panic!("{error}") };
     assert!(images.starts_with("6 images of the data: "), "{images}");

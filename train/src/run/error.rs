@@ -65,6 +65,18 @@ pub enum RunError {
         /// The cause.
         source: Box<RunError>,
     },
+    /// The processes of a run do not hold the same.
+    #[error(
+        "rank {rank} has other weights than rank 0 (at steps {step} and {first}): do all run the same program on the same files?"
+    )]
+    Apart {
+        /// The process.
+        rank: usize,
+        /// Its step.
+        step: u64,
+        /// That of the first process.
+        first: u64,
+    },
     /// Another process trains in the folder.
     #[error("{}: another process is training in this folder", path.display())]
     Busy {

@@ -13,6 +13,7 @@ use super::{Experiment, Facts, Report, RunError, samples};
 use crate::config::{RunSettings, TrainConfig};
 use crate::data::{Feed, FeedCounters, open_autoencoder};
 use crate::optim::Ema;
+use crate::ranks::Ranks;
 use crate::trainer::{StepReport, TrainError, Trainer};
 
 /// A generator in training.
@@ -36,6 +37,14 @@ impl<'a> GeneratorRun<'a> {
             decoder.image_shape(config.generator.image)?;
         }
         Ok(Self { config, trainer: Trainer::new(config, feed)?, decoder })
+    }
+
+    /// Shares the steps with other processes.
+    ///
+    /// # Errors
+    /// More processes than class groups.
+    pub fn among(self, ranks: &'a dyn Ranks) -> Result<Self, RunError> {
+        Ok(Self { trainer: self.trainer.among(ranks)?, ..self })
     }
 
     fn metrics(&self, report: &StepReport) -> Result<Map<String, Value>, serde_json::Error> {

@@ -28,9 +28,10 @@ mod record;
 mod samples;
 mod start;
 mod summary;
+mod together;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 pub use changes::Change;
 pub use checkpoint::Checkpoint;
@@ -46,6 +47,7 @@ pub use samples::{encode_png, grid, pictures};
 use self::lines::Lines;
 use self::record::{Machine, Start};
 use crate::config::{OutputSettings, RunSettings};
+use crate::ranks::Ranks;
 
 /// One call of `drifting train`.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,8 @@ pub struct Launch<'a> {
     pub command: &'a [String],
     /// Asks to stop after the step at hand.
     pub stop: &'a AtomicBool,
+    /// The processes of the run; the first one writes the folder.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// Is told what a run does while it does it.
@@ -93,6 +97,9 @@ pub fn train(
     launch: &Launch<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
+    if launch.ranks.rank() > 0 {
+        return follow(experiment, launch);
+    }
     let folder = RunFolder::create(experiment, launch)?;
     failure::forget(&folder)?;
     match folder.latest()? {
@@ -108,8 +115,9 @@ pub fn train(
         ..Start::default()
     };
     folder.write_start(&start, true)?;
+    together::begin(launch.ranks);
     observer.started(experiment.step_count(), experiment.settings());
-    let result = steps(experiment, &folder, launch.stop, observer);
+    let result = steps(experiment, &folder, launch, observer);
     start.stopped = Some(record::now());
     start.to_step = Some(experiment.step_count());
     start.outcome = Some(match &result {
@@ -126,7 +134,7 @@ pub fn train(
 fn steps(
     experiment: &mut dyn Experiment,
     folder: &RunFolder,
-    stop: &AtomicBool,
+    launch: &Launch<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RunError> {
     let due = |every: u64, step: u64| every > 0 && step.is_multiple_of(every);
@@ -134,20 +142,22 @@ fn steps(
     let OutputSettings { metrics_every, samples_every, checkpoint_every, .. } = *experiment.settings().output();
     let mut metrics = Lines::open(&folder.metrics(), experiment.step_count())?;
     let mut evaluations = Lines::open(&folder.evaluations(), experiment.step_count())?;
-    while experiment.step_count() < total && !stop.load(Ordering::Relaxed) {
+    let mut stop = together::stop(experiment, launch)?;
+    while experiment.step_count() < total && !stop {
         let report = experiment.step().map_err(|error| failure::explain(error, experiment, folder))?;
         let (step, last) = (report.step, report.step == total);
         if last || due(metrics_every.max(1), step) {
             metrics.write(step, &lines::metrics(&report, images))?;
         }
         observer.stepped(&report);
+        stop = together::stop(experiment, launch)?;
         if let Some(found) = experiment.evaluate(last)? {
             evaluations.write(step, &found)?;
         }
         if last || due(samples_every, step) {
             folder.write_samples(experiment)?.inspect(|path| observer.wrote(path));
         }
-        if last || due(checkpoint_every, step) || stop.load(Ordering::Relaxed) {
+        if last || due(checkpoint_every, step) || stop {
             observer.wrote(&folder.save(experiment)?);
         }
     }
@@ -158,6 +168,24 @@ fn steps(
     folder.export(experiment, &checkpoint)?;
     let step = experiment.step_count();
     Ok(Outcome { step, finished: step >= total, checkpoint: checkpoint.path().to_owned() })
+}
+
+/// The steps of a rank that writes nothing.
+fn follow(experiment: &mut dyn Experiment, launch: &Launch<'_>) -> Result<Outcome, RunError> {
+    together::begin(launch.ranks);
+    let folder = RunFolder::open(launch.folder)?;
+    match folder.latest()? {
+        Some(checkpoint) => start::resume(experiment, &checkpoint)?,
+        None => start::begin(experiment)?,
+    }
+    let total = experiment.settings().steps();
+    let mut stop = together::stop(experiment, launch)?;
+    while experiment.step_count() < total && !stop {
+        experiment.step().map_err(|error| failure::explain(error, experiment, &folder))?;
+        stop = together::stop(experiment, launch)?;
+    }
+    let step = experiment.step_count();
+    Ok(Outcome { step, finished: step >= total, checkpoint: folder.path().to_owned() })
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use candle_core::{Device, Tensor};
 use drifting_models::weights;
 
 use super::*;
 use crate::config::{OptimizerStart, QueueSettings, ScheduleStart, StartSettings, TrainConfig, WarmUp};
+use crate::ranks::Alone;
 
 fn config() -> TrainConfig {
     let text = r#"
@@ -59,7 +61,8 @@ fn run_allowing(
 ) -> Result<Outcome, RunError> {
     let (feed, _) = config.reading().feed(config.queue).unwrap();
     let (stop, build) = (AtomicBool::new(false), Build::default());
-    let launch = Launch { folder, allow_changed, build: &build, command: &["test".to_owned()], stop: &stop };
+    let launch =
+        Launch { folder, allow_changed, build: &build, command: &["test".to_owned()], stop: &stop, ranks: &Alone };
     let mut experiment = GeneratorRun::new(config, feed)?;
     train(&mut experiment, &launch, &mut StopAfter(stop_after, &stop, Vec::new()))
 }

@@ -126,6 +126,7 @@ mod tests {
     use super::super::config::tests::SMALL;
     use super::*;
     use crate::config::RunSettings;
+    use crate::ranks::Alone;
     use crate::run::{Build, Report};
 
     struct Silent;
@@ -143,7 +144,14 @@ mod tests {
         let config: ToyConfig = toml::from_str(SMALL).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (stop, build) = (AtomicBool::new(false), Build::default());
-        let launch = Launch { folder: folder.path(), allow_changed: &[], build: &build, command: &[], stop: &stop };
+        let launch = Launch {
+            folder: folder.path(),
+            allow_changed: &[],
+            build: &build,
+            command: &[],
+            stop: &stop,
+            ranks: &Alone,
+        };
         let found = run_ablations(&config, &launch, &mut Silent).unwrap();
         let Ablations::Finished { table, picture } = &found else { panic!("{found:?}") };
         let text = std::fs::read_to_string(table).unwrap();

@@ -74,6 +74,16 @@ pub enum StepError {
     /// A tensor operation.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// Class groups that are not shared out as they should be.
+    #[error("batch.classes: {groups} class groups for {ranks} processes, of which this one was given {given}")]
+    Share {
+        /// Groups of all processes.
+        groups: usize,
+        /// Processes.
+        ranks: usize,
+        /// Groups of this one.
+        given: usize,
+    },
     /// A loss that is not finite.
     #[error("feature key {key}: the loss is {loss}")]
     Loss {

@@ -26,6 +26,7 @@ use crate::data::{DataInfo, Feed, FeedCounters, Request, StepData};
 use crate::drift::{KeyScale, ScaleScope, guidance_weight};
 use crate::features::FeatureSpace;
 use crate::optim::{Ema, Learner, Learning};
+use crate::ranks::{Alone, Ranks, Share};
 
 /// The state of a run between two steps.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Trainer<'a> {
     past: BTreeMap<String, KeyScale>,
     /// Numbers of the last step's real images in the data set.
     ids: Vec<u64>,
+    ranks: &'a dyn Ranks,
 }
 
 impl<'a> Trainer<'a> {
@@ -66,7 +68,20 @@ impl<'a> Trainer<'a> {
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, generator.params())?;
-        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new(), ids: Vec::new() })
+        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new(), ids: Vec::new(), ranks: &Alone })
+    }
+
+    /// Shares the class groups of every step with other processes, which do the same steps on the same images.
+    ///
+    /// # Errors
+    /// More processes than class groups.
+    pub fn among(self, ranks: &'a dyn Ranks) -> Result<Self, TrainError> {
+        let classes = self.config.batch.classes;
+        if ranks.size() > classes {
+            let problem = format!("{classes} class groups for {} processes: each needs one", ranks.size());
+            return Err(TrainError::mismatch("batch.classes", problem));
+        }
+        Ok(Self { ranks, ..self })
     }
 
     /// Steps taken.
@@ -140,15 +155,23 @@ impl<'a> Trainer<'a> {
         let mut stream = Stream::new(config.seed, "alpha", step);
         let alphas: Vec<f32> = real.classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
         let weights: Vec<f32> = alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
+        let share = Share::of(self.ranks, real.classes.len());
+        let image = config.generator.image.len();
+        let inputs = self.inputs(share.part(&real.classes, 1), share.part(&alphas, 1), share);
         let objective = StepObjective {
             generator: &self.generator,
             space: &self.space,
             settings: &config.drift,
             sizes: GroupSizes { generated, positives, unconditional },
-            inputs: &self.inputs(&real.classes, &alphas),
-            real: RealImages { positives: &real.positives, unconditional: &real.unconditional },
-            weights: &weights,
+            inputs: &inputs,
+            real: RealImages {
+                positives: share.part(&real.positives, positives * image),
+                unconditional: share.part(&real.unconditional, unconditional * image),
+            },
+            weights: share.part(&weights, 1),
             past: &self.past,
+            ranks: self.ranks,
+            groups: real.classes.len(),
         };
         let failed = |source: StepError| TrainError::Step { step, ids: real.ids.clone(), source: Box::new(source) };
         let found = objective.evaluate(groups_at_once, &mut timings).map_err(failed)?;
@@ -199,16 +222,16 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Noise and style of this step for every generated image, class group after class group.
-    fn inputs(&self, classes: &[usize], alphas: &[f32]) -> Inputs {
-        let per_group = self.config.batch.generated;
-        let first = self.step_count() * (classes.len() * per_group) as u64;
+    /// Noise and style of this step for every generated image of this rank, class group after class group.
+    fn inputs(&self, classes: &[usize], alphas: &[f32], share: Share) -> Inputs {
+        let (config, per_group) = (self.config, self.config.batch.generated);
+        let first = self.step_count() * (share.total * per_group) as u64 + (share.first * per_group) as u64;
         let images: Vec<Inputs> = (0..classes.len() * per_group)
             .into_par_iter()
             .map(|i| {
                 let mut inputs = Inputs::default();
                 let (class, alpha) = (classes[i / per_group], alphas[i / per_group]);
-                inputs.push_seeded(&self.config.generator, self.config.seed, first + i as u64, class, alpha);
+                inputs.push_seeded(&config.generator, config.seed, first + i as u64, class, alpha);
                 inputs
             })
             .collect();

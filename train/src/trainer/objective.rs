@@ -16,6 +16,8 @@ use super::groups::{Chunk, ChunkViews, GroupSizes, RealImages};
 use super::report::{KeyMetrics, Timings, timed};
 use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, distance_means, pool};
 use crate::features::{FeatureKey, FeatureSpace, Gradients};
+use crate::ranks::{Ranks, Share, sum_lists};
+use drifting_models::profile;
 
 /// Everything that the objective of a step depends on.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,10 @@ pub struct StepObjective<'a> {
     pub weights: &'a [f32],
     /// Scales of the previous steps by key; used by the scope `ema`.
     pub past: &'a BTreeMap<String, KeyScale>,
+    /// The processes of the step. Images, inputs and weights are those of this rank's share of the class groups.
+    pub ranks: &'a dyn Ranks,
+    /// Class groups of all ranks.
+    pub groups: usize,
 }
 
 /// What a step's objective gives.
@@ -74,9 +80,11 @@ impl StepObjective<'_> {
     /// # Errors
     /// Features or losses that are not finite, by key; sizes that do not fit each other.
     pub fn evaluate(&self, groups_at_once: usize, timings: &mut Timings) -> Result<Objective, StepError> {
-        let groups = self.weights.len();
-        let chunks = chunks(groups, groups_at_once);
-        let known = self.whole_step_means(&chunks, timings)?;
+        let share = self.share()?;
+        let chunks = chunks(share.groups, groups_at_once);
+        // All ranks do the same, whether or not their own groups would do with less.
+        let streamed = groups_at_once > 0 && self.groups.div_ceil(self.ranks.size()) > groups_at_once;
+        let known = if streamed { self.whole_step_means(share, &chunks, timings)? } else { None };
         let keys = self.space.keys();
         let mut means = vec![KeyMeans::default(); keys.len()];
         let mut losses = vec![0.0; keys.len()];
@@ -89,7 +97,7 @@ impl StepObjective<'_> {
                 let mut pulled = Gradients::new(self.space);
                 for (index, key) in keys.iter().enumerate() {
                     let known = known.as_ref().map(|means| &means[index]);
-                    let outcome = self.key(key, &views, known, &mut means[index])?;
+                    let outcome = self.key(key, &views, (share, known), &mut means[index])?;
                     losses[index] += outcome.loss;
                     pulled.add(self.space, &views.generated, key, outcome.gradient);
                 }
@@ -98,12 +106,14 @@ impl StepObjective<'_> {
             })?;
             timed("backward", &mut timings.backward, || self.backward(seed, &mut gradients))?;
         }
-        self.report(gradients, &losses, &means)
+        self.add_up(&mut gradients)?;
+        self.report(gradients, &self.whole_losses(&losses), self.gather(share, &means))
     }
 
     /// The means over the whole step, where the scales need them and one stretch of groups does not have them all.
     fn whole_step_means(
         &self,
+        share: Share,
         chunks: &[Range<usize>],
         timings: &mut Timings,
     ) -> Result<Option<Vec<KeyMeans>>, StepError> {
@@ -114,7 +124,7 @@ impl StepObjective<'_> {
             ScaleScope::Ema => remembered,
             ScaleScope::Batch => false,
         };
-        if known || chunks.len() < 2 {
+        if known {
             return Ok(None);
         }
         let images = chunks.iter().map(|range| {
@@ -132,20 +142,80 @@ impl StepObjective<'_> {
                 Ok::<_, StepError>(())
             })?;
         }
+        let mut means = self.gather(share, &means);
+        let mut squares = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
             let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
             timed("drift", &mut timings.drift, || {
                 let views = chunk.views()?;
-                for (key, means) in keys.iter().zip(&mut means) {
-                    let distances = &pool(&means.distances, ScaleScope::Batch)[range.clone()];
+                for ((key, means), squares) in keys.iter().zip(&means).zip(&mut squares) {
+                    let distances = share.part(&pool(&means.distances, ScaleScope::Batch), 1)[range.clone()].to_vec();
                     let features = views.features(self, key);
                     let measured = Measured::new(&features.batch()?, self.settings)?;
-                    means.extend(&[], measured.drifts(distances)?.square_means());
+                    squares.extend(&[], measured.drifts(&distances)?.square_means());
                 }
                 Ok::<_, StepError>(())
             })?;
         }
+        for (means, squares) in means.iter_mut().zip(self.gather(share, &squares)) {
+            means.squares = squares.squares;
+        }
         Ok(Some(means))
+    }
+
+    /// The class groups of this rank.
+    fn share(&self) -> Result<Share, StepError> {
+        let share = Share::of(self.ranks, self.groups);
+        match share.groups == self.weights.len() && share.groups > 0 {
+            true => Ok(share),
+            false => Err(StepError::Share { groups: self.groups, ranks: self.ranks.size(), given: self.weights.len() }),
+        }
+    }
+
+    /// The means of the class groups of all ranks.
+    fn gather(&self, share: Share, means: &[KeyMeans]) -> Vec<KeyMeans> {
+        let lists = |means: &KeyMeans| 1 + means.squares.len();
+        let all = means.iter().flat_map(|means| [&means.distances].into_iter().chain(&means.squares));
+        // A pass that looked at one kind of mean only has none of the other.
+        let all: Vec<&[Mean]> = all.map(Vec::as_slice).collect();
+        let there: Vec<&[Mean]> = all.iter().copied().filter(|list| !list.is_empty()).collect();
+        let mut gathered = share.gather(self.ranks, &there).into_iter();
+        let mut whole =
+            all.into_iter().map(|list| if list.is_empty() { Vec::new() } else { gathered.next().unwrap_or_default() });
+        means
+            .iter()
+            .map(|means| {
+                let distances = whole.next().unwrap_or_default();
+                KeyMeans { distances, squares: whole.by_ref().take(lists(means) - 1).collect() }
+            })
+            .collect()
+    }
+
+    /// Each key's loss over the class groups of all ranks.
+    fn whole_losses(&self, losses: &[f64]) -> Vec<f64> {
+        let all = self.ranks.gather(losses);
+        (0..losses.len()).map(|key| all.iter().skip(key).step_by(losses.len()).sum()).collect()
+    }
+
+    /// Adds up the gradients of all ranks.
+    fn add_up(&self, gradients: &mut BTreeMap<String, Tensor>) -> Result<(), StepError> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let _span = profile::span("gradients of all ranks");
+        let params: Vec<_> = self.generator.params().iter().collect();
+        let mut values = Vec::with_capacity(params.len());
+        for (name, var) in &params {
+            values.push(match gradients.get(*name) {
+                Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
+                None => vec![0.0; var.elem_count()],
+            });
+        }
+        sum_lists(self.ranks, &mut values.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        for ((name, var), values) in params.into_iter().zip(values) {
+            gradients.insert(name.to_owned(), Tensor::from_vec(values, var.shape(), var.device())?);
+        }
+        Ok(())
     }
 
     /// Loss and gradient of one key for one stretch of groups; its means go to `seen`.
@@ -153,7 +223,7 @@ impl StepObjective<'_> {
         &self,
         key: &FeatureKey,
         views: &ChunkViews<'_>,
-        known: Option<&KeyMeans>,
+        (share, known): (Share, Option<&KeyMeans>),
         seen: &mut KeyMeans,
     ) -> Result<KeyOutcome, StepError> {
         let scope = self.settings.scale_scope;
@@ -163,20 +233,31 @@ impl StepObjective<'_> {
         let measured = Measured::new(&features.batch()?, self.settings)?;
         let distances = match (past, known) {
             (Some(past), _) => vec![past.distance; range.len()],
-            (None, Some(known)) => pool(&known.distances, scope)[range.clone()].to_vec(),
-            (None, None) => pool(measured.distance_means(), scope),
+            (None, Some(known)) => share.part(&pool(&known.distances, scope), 1)[range.clone()].to_vec(),
+            (None, None) => self.pooled(share, &[measured.distance_means()]).concat(),
         };
         let drifts = measured.drifts(&distances)?;
         let squares = drifts.square_means();
         let mean_squares: Vec<Vec<f64>> = match (past, known) {
             (Some(past), _) => past.squares.iter().map(|&square| vec![square; range.len()]).collect(),
             (None, Some(known)) => {
-                known.squares.iter().map(|squares| pool(squares, scope)[range.clone()].to_vec()).collect()
+                let own = |squares: &Vec<Mean>| share.part(&pool(squares, scope), 1)[range.clone()].to_vec();
+                known.squares.iter().map(own).collect()
             }
-            (None, None) => squares.iter().map(|squares| pool(squares, scope)).collect(),
+            (None, None) => self.pooled(share, &squares.iter().map(Vec::as_slice).collect::<Vec<_>>()),
         };
         seen.extend(measured.distance_means(), squares);
-        Ok(drifts.outcome(&mean_squares, self.weights.len())?)
+        Ok(drifts.outcome(&mean_squares, self.groups)?)
+    }
+
+    /// What each of this rank's class groups is normalised by, from lists of one mean for each.
+    fn pooled(&self, share: Share, lists: &[&[Mean]]) -> Vec<Vec<f64>> {
+        let scope = self.settings.scale_scope;
+        if scope == ScaleScope::Group {
+            return lists.iter().map(|means| pool(means, scope)).collect();
+        }
+        let all = share.gather(self.ranks, lists);
+        all.iter().map(|means| share.part(&pool(means, scope), 1).to_vec()).collect()
     }
 
     /// The images of a stretch of groups, with their graph.
@@ -211,7 +292,7 @@ impl StepObjective<'_> {
         &self,
         gradients: BTreeMap<String, Tensor>,
         losses: &[f64],
-        means: &[KeyMeans],
+        means: Vec<KeyMeans>,
     ) -> Result<Objective, StepError> {
         let mut found = Objective { gradients, loss: 0.0, keys: BTreeMap::new(), scales: BTreeMap::new() };
         for ((key, &loss), means) in self.space.keys().iter().zip(losses).zip(means) {

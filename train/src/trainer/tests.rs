@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::*;
 use crate::data::{DataError, DataSource, Dataset, DirectFeed};
@@ -36,7 +36,7 @@ fn state(trainer: &Trainer<'_>) -> BTreeMap<String, Tensor> {
 }
 
 fn weights(trainer: &Trainer<'_>) -> Vec<Vec<f32>> {
-    let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    let flat = |tensor: Tensor| tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let state = state(trainer)
         .into_iter()
         .filter(|(name, _)| !["adamw.step", "run.step", "run.schedule_from"].contains(&name.as_str()));
@@ -162,4 +162,60 @@ fn remembered_scales_are_part_of_the_state() {
     state.insert("scale.patch_7".into(), Tensor::new(&[1.0f64], &Device::Cpu).unwrap());
     let error = resumed.restore(saved, &state).unwrap_err().to_string();
     assert_eq!(error, "scale.patch_7: the checkpoint does not hold 4 f64 numbers for it");
+}
+
+/// Largest difference of two sets of weights, relative to the norm of each tensor.
+fn apart(left: &[Vec<f32>], right: &[Vec<f32>]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let pair = |(left, right): (&Vec<f32>, &Vec<f32>)| {
+        let differences = &mut left.iter().zip(right).map(|(l, r)| f64::from(l - r));
+        norm(differences) / norm(&mut right.iter().map(|&r| f64::from(r))).max(1e-12)
+    };
+    left.iter().zip(right).map(pair).fold(0.0, f64::max)
+}
+
+#[test]
+fn several_ranks_take_the_steps_of_one() {
+    const STEPS: usize = 20;
+    for (scope, at_once) in [
+        (ScaleScope::Batch, 0),
+        (ScaleScope::Batch, 1),
+        (ScaleScope::Group, 0),
+        (ScaleScope::Group, 1),
+        (ScaleScope::Ema, 2),
+    ] {
+        let mut config = config();
+        (config.batch.classes, config.batch.groups_at_once, config.drift.scale_scope) = (5, at_once, scope);
+        let (data, _) = config.data.open(config.generator.image).unwrap();
+        let run = |ranks: &dyn Ranks| {
+            let mut trainer = Trainer::new(&config, feed(&data)).unwrap().among(ranks).unwrap();
+            let reports: Vec<StepReport> = (0..STEPS).map(|_| trainer.step().unwrap()).collect();
+            (reports, weights(&trainer))
+        };
+        let (alone, straight) = run(&Alone);
+        for size in [2, 3] {
+            let found = crate::ranks::together(size, run);
+            for (reports, weights) in &found {
+                assert!(*weights == found[0].1, "ranks differ");
+                assert!(apart(weights, &straight) < 1e-5, "{scope:?} {at_once} {size}: {}", apart(weights, &straight));
+                for (one, all) in reports.iter().zip(&alone) {
+                    assert!((one.loss / all.loss - 1.0).abs() < 1e-5, "{scope:?} {at_once}: {} {}", one.loss, all.loss);
+                    assert_eq!(one.keys.keys().collect::<Vec<_>>(), all.keys.keys().collect::<Vec<_>>());
+                }
+                // Before the first gradient, scales are the same to the last bit.
+                let scales = |report: &StepReport| report.keys.values().map(|key| key.scale).collect::<Vec<_>>();
+                assert_eq!(scales(&reports[0]), scales(&alone[0]), "{scope:?} {at_once} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn more_ranks_than_class_groups_are_refused() {
+    let config = config();
+    let (data, _) = config.data.open(config.generator.image).unwrap();
+    let found = crate::ranks::together(4, |ranks| {
+        Trainer::new(&config, feed(&data)).unwrap().among(ranks).unwrap_err().to_string()
+    });
+    assert_eq!(found, vec!["batch.classes: 3 class groups for 4 processes: each needs one"; 4]);
 }

@@ -8,6 +8,7 @@ use drifting_spec::Inputs;
 use drifting_train::drift::{Distances, DriftSettings, KeyScale, ScaleScope, guidance_weight};
 use drifting_train::features::FeatureSpace;
 use drifting_train::optim::{AdamWSettings, Decay, Learner, Learning, Schedule, global_norm};
+use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, KeyMetrics, Objective, RealImages, StepObjective, Timings};
 
 use crate::support::{LATENT, Tensors, channels_first, difference, generator, io, numbers, space};
@@ -58,6 +59,8 @@ impl Golden {
             real: RealImages { positives: &positives, unconditional: &unconditional },
             weights: &weights,
             past,
+            ranks: &Alone,
+            groups: weights.len(),
         };
         objective.evaluate(groups_at_once, &mut Timings::default()).unwrap()
     }

@@ -8,6 +8,7 @@ use drifting_models::{Generator, Mae, nn};
 use drifting_spec::{GeneratorConfig, Inputs, MaeConfig, Stream};
 use drifting_train::drift::{DriftSettings, guidance_weight};
 use drifting_train::features::{FeatureSpace, MaeEncoder};
+use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, RealImages, StepObjective, Timings};
 
 use crate::support::LATENT;
@@ -42,6 +43,8 @@ fn child() {
         },
         weights: &vec![guidance_weight(1.5, SIZES.generated, SIZES.unconditional); classes],
         past: &BTreeMap::new(),
+        ranks: &Alone,
+        groups: classes,
     };
     let found = objective.evaluate(groups_at_once, &mut Timings::default()).unwrap();
     assert!(found.loss.is_finite());

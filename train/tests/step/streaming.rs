@@ -9,6 +9,7 @@ use drifting_train::drift::{
     DriftSettings, KeyScale, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement, guidance_weight,
 };
 use drifting_train::features::{FeatureSpace, MaeEncoder};
+use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, Objective, RealImages, StepObjective, Timings};
 
 use crate::support::{difference, numbers};
@@ -70,6 +71,8 @@ impl Case {
             real: RealImages { positives: &self.positives, unconditional: &self.unconditional },
             weights: &self.weights,
             past,
+            ranks: &Alone,
+            groups: self.weights.len(),
         };
         objective.evaluate(groups_at_once, &mut Timings::default()).unwrap()
     }
