@@ -103,14 +103,8 @@ fn learn(args: &Args, config: &TrainConfig, data: &Arc<Dataset>) -> Result<bool>
     let asked = train::stop_on_signal()?;
     let stop = AtomicBool::new(false);
     let limit = Duration::try_from_secs_f64(args.minutes * 60.0)?;
-    let mut observer = Limited {
-        progress: Progress::new(),
-        started: Instant::now(),
-        limit,
-        asked: &asked,
-        stop: &stop,
-        ranks: &Alone,
-    };
+    let mut observer =
+        Limited { progress: Progress::new(), started: Instant::now(), limit, asked: &asked, stop: &stop };
     let (build, command) = (build(), command());
     let feed = Box::new(DirectFeed::new(Arc::clone(data), config.seed));
     let launch =
