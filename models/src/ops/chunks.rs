@@ -1,31 +1,17 @@
 //! Results that tasks write chunk by chunk.
 
-use rayon::prelude::*;
+use super::storage::written_with;
 
 /// `len` numbers in chunks of `chunk`, the last one perhaps shorter. `task` gets what `init` makes for each thread's share, the
-/// chunk's index, and the chunk, which is zero: cleared by the thread that writes it, while it is in that thread's cache.
+/// chunk's index, and the chunk, which is zero.
 pub(super) fn in_chunks<T>(
     len: usize,
     chunk: usize,
     init: impl Fn() -> T + Sync + Send,
-    task: impl Fn(&mut T, usize, &mut [f32]) + Sync + Send,
+    task: impl Fn(&mut T, usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
-    let mut values: Vec<f32> = Vec::with_capacity(len);
-    let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1));
-    chunks.enumerate().for_each_init(init, |state, (index, chunk)| {
-        for number in &mut *chunk {
-            number.write(0.0);
-        }
-        // SAFETY: every number of the chunk was written just before.
-        #[allow(unsafe_code, reason = "clearing the memory beforehand would take it through the caches twice")]
-        let chunk = unsafe { chunk.assume_init_mut() };
-        task(state, index, chunk);
-    });
-    // SAFETY: the chunks are all of the first `len` numbers, the capacity is at least as large, and each chunk was written.
-    #[allow(unsafe_code, reason = "as above")]
-    unsafe {
-        values.set_len(len);
-    }
+    let chunk = chunk.max(1);
+    let [values] = written_with(len, chunk, init, |state, start, [values]| task(state, start / chunk, values));
     values
 }
 

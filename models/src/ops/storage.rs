@@ -67,15 +67,29 @@ pub fn written<const N: usize>(
     piece: usize,
     write: impl Fn(usize, [&mut [f32]; N]) + Sync,
 ) -> [Vec<f32>; N] {
+    written_with(len, piece, || (), |(), start, pieces| write(start, pieces))
+}
+
+/// As [`written`]; `write` also gets what `init` makes for each thread's share.
+pub(super) fn written_with<T, const N: usize>(
+    len: usize,
+    piece: usize,
+    init: impl Fn() -> T + Sync + Send,
+    write: impl Fn(&mut T, usize, [&mut [f32]; N]) + Sync,
+) -> [Vec<f32>; N] {
+    let piece = piece.max(1);
     let mut vectors = [(); N].map(|()| Vec::with_capacity(len));
-    let mut rest = vectors.each_mut().map(|vector| vector.spare_capacity_mut()[..len].chunks_mut(piece.max(1)));
-    let one = |(i, pieces): (usize, [&mut [MaybeUninit<f32>]; N])| write(i * piece, pieces.map(zeroed));
-    let count = len.div_ceil(piece.max(1));
+    let mut rest = vectors.each_mut().map(|vector| vector.spare_capacity_mut()[..len].chunks_mut(piece));
+    let one = |state: &mut T, (i, pieces): (usize, [&mut [MaybeUninit<f32>]; N])| {
+        write(state, i * piece, pieces.map(zeroed));
+    };
+    let count = len.div_ceil(piece);
     let pieces = (0..count).map(|i| (i, rest.each_mut().map(|pieces| pieces.next().unwrap_or_default())));
     if count == 1 {
-        pieces.for_each(one);
+        let mut state = init();
+        pieces.for_each(|piece| one(&mut state, piece));
     } else {
-        pieces.collect::<Vec<_>>().into_par_iter().for_each(one);
+        pieces.collect::<Vec<_>>().into_par_iter().for_each_init(init, one);
     }
     for vector in &mut vectors {
         // SAFETY: `len` numbers have room, and the pieces, of which every one was zeroed, are all of them.
@@ -113,5 +127,7 @@ mod tests {
         }
         let [nothing] = written(0, 0, |_, [_]| ());
         assert!(nothing.is_empty());
+        let [sums] = written_with(1000, 7, || 1.0, |one, start, [sums]| sums.fill(*one + start as f32));
+        assert_eq!(sums, (0..1000).map(|i| 1.0 + (i / 7 * 7) as f32).collect::<Vec<_>>());
     }
 }
