@@ -3,6 +3,7 @@
 mod error;
 mod frechet;
 mod judge;
+mod network;
 mod pool;
 mod quality;
 mod symmetric;
@@ -11,5 +12,6 @@ mod training;
 pub use error::{EvalError, Result};
 pub use frechet::{Gaussian, frechet_distance};
 pub use judge::{FEATURES, Judge};
+pub use network::{Network, Pixels, Sight};
 pub use quality::{ClassQuality, Frechet, QualityReport, Reference, Samples};
 pub use training::{JudgeProgress, JudgeSettings};
