@@ -82,7 +82,7 @@ impl Objects {
 /// # Errors
 /// What is wrong, without the file's name.
 pub(super) fn read(bytes: &mut &[u8]) -> Result<(Objects, Place), String> {
-    let mut machine = Machine { bytes: *bytes, ..Machine::default() };
+    let mut machine = Machine { bytes, ..Machine::default() };
     while !machine.step()? {}
     let last = machine.pop()?;
     *bytes = machine.bytes;
