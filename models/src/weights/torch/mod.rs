@@ -15,6 +15,9 @@ pub(super) const ZIP: &[u8] = b"PK\x03\x04";
 /// The start of the older files: a pickle of a number that stands for them.
 pub(super) const PICKLED: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
+/// Tensors may share their numbers, but hold no more than so many times the file's bytes altogether.
+const SHARED: usize = 4;
+
 /// What is wrong, without the file's name.
 type Result<T> = std::result::Result<T, String>;
 
@@ -32,14 +35,14 @@ pub(super) fn tensors(bytes: &[u8], device: &Device) -> Result<BTreeMap<String, 
         let (objects, top) = pickle::read(&mut pickle)?;
         let key = |name: &str| Some(name.strip_prefix(folder)?.strip_prefix("data/")?.to_owned());
         let storages = files.iter().filter_map(|(name, file)| Some((key(name)?, *file))).collect();
-        return state_dict(&objects, top, &storages, device);
+        return state_dict((&objects, top), &storages, SHARED * bytes.len(), device);
     }
     let mut rest = bytes.strip_prefix(PICKLED).ok_or("not what torch.save writes")?;
     let _version = pickle::read(&mut rest)?;
     let _machine = pickle::read(&mut rest)?;
     let (objects, top) = pickle::read(&mut rest)?;
     let storages = in_order(&objects, rest)?;
-    state_dict(&objects, top, &storages, device)
+    state_dict((&objects, top), &storages, SHARED * bytes.len(), device)
 }
 
 /// The numbers of storages that follow each other, each behind its length, in the order of a list of their keys.
@@ -65,9 +68,9 @@ fn in_order<'a>(objects: &Objects, mut rest: &'a [u8]) -> Result<BTreeMap<String
 }
 
 fn state_dict(
-    objects: &Objects,
-    top: Place,
+    (objects, top): (&Objects, Place),
     storages: &BTreeMap<String, &[u8]>,
+    mut most: usize,
     device: &Device,
 ) -> Result<BTreeMap<String, Tensor>> {
     let entries = |place| match objects.get(place) {
@@ -82,6 +85,8 @@ fn state_dict(
     for (key, value) in entries {
         let name = objects.text(*key).ok_or("a tensor whose name is no text")?;
         let tensor = tensor(objects, *value, storages, device).map_err(|problem| format!("{name}: {problem}"))?;
+        let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        most = most.checked_sub(bytes).ok_or_else(|| format!("{name}: the tensors hold far more than the file"))?;
         tensors.insert(name.to_owned(), tensor);
     }
     Ok(tensors)

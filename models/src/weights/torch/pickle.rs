@@ -83,7 +83,11 @@ impl Objects {
 /// What is wrong, without the file's name.
 pub(super) fn read(bytes: &mut &[u8]) -> Result<(Objects, Place), String> {
     let mut machine = Machine { bytes, ..Machine::default() };
-    while !machine.step()? {}
+    while !machine.step()? {
+        if machine.stack.len().max(machine.marks.len()) > MOST {
+            return Err(format!("more than {MOST} objects at once"));
+        }
+    }
     let last = machine.pop()?;
     *bytes = machine.bytes;
     Ok((machine.objects, last))

@@ -59,6 +59,20 @@ fn changed_bytes_are_no_panic() {
 }
 
 #[test]
+fn tensors_share_numbers_within_reason() {
+    // {"a": tensor, "b": the same} of 4 numbers.
+    let call =
+        "(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K\x04\u{85}K\x01\u{85}tR";
+    let dict = format!("}}(X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n({call}q\x01X\x01\0\0\0bh\x01u.");
+    let dict: Vec<u8> = dict.chars().map(|c| c as u8).collect();
+    let (objects, top) = pickle::read(&mut &dict[..]).unwrap();
+    let storages = BTreeMap::from([("0".to_owned(), &[0; 16][..])]);
+    let read = |most| state_dict((&objects, top), &storages, most, &Device::Cpu);
+    assert_eq!(read(32).unwrap().len(), 2);
+    assert!(read(31).unwrap_err().contains("far more than the file"));
+}
+
+#[test]
 fn no_file_asks_for_more_memory_than_it_has() {
     assert_eq!(gathered(&[0; 16], 4, 0, &[usize::MAX, 2], &[0, 0]), None);
     assert_eq!(gathered(&[0; 16], 4, 0, &[5], &[0]), None);

@@ -15,6 +15,7 @@ use super::tables::Table;
 
 /// Largest file of measurements or picture that goes into a page, in bytes.
 const LARGEST: u64 = 32 << 20;
+const WEIGHTS: &str = "safetensors";
 /// First bytes of a PNG.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -32,7 +33,7 @@ pub(super) struct Contents {
     pub(super) samples: Vec<PathBuf>,
     /// Other pictures of the folder, such as nearest neighbours.
     pub(super) pictures: Vec<PathBuf>,
-    /// Weight files of the folder and their SHA-256.
+    /// Weight files of the folder and of its last checkpoint, and their SHA-256.
     pub(super) weights: Vec<(String, String)>,
 }
 
@@ -49,7 +50,16 @@ impl Contents {
             let value = value.map_err(|error| RunError::file(path, error.to_string()))?;
             tables.extend(Table::all(name, &value));
         }
-        let weights = of(|name| name.ends_with(".safetensors")).map(|(name, path)| Ok((name.clone(), sha256(path)?)));
+        let latest = match folder.latest()? {
+            Some(checkpoint) => files(checkpoint.path())?,
+            None => BTreeMap::new(),
+        };
+        let mut weights = Vec::new();
+        for path in files.values().chain(latest.values()).filter(|path| path.extension().is_some_and(|e| e == WEIGHTS))
+        {
+            let name = path.strip_prefix(folder.path()).unwrap_or(path).display().to_string();
+            weights.push((name, sha256(path)?));
+        }
         let samples = if folder.path().join("samples").is_dir() { folder.pictures()? } else { Vec::new() };
         Ok(Self {
             name,
@@ -60,7 +70,7 @@ impl Contents {
             tables,
             samples,
             pictures: of(|name| name.ends_with(".png")).map(|(_, path)| path.clone()).collect(),
-            weights: weights.collect::<Result<_, RunError>>()?,
+            weights,
         })
     }
 }

@@ -45,15 +45,16 @@ impl Html {
     pub(super) fn table(&mut self, rows: &[Vec<String>]) -> &mut Self {
         let Some((head, body)) = rows.split_first() else { return self };
         self.raw("<div class=\"wide\"><table>\n<thead><tr>");
-        for cell in head {
-            self.raw("<th scope=\"col\">").text(cell).raw("</th>");
+        for (i, cell) in head.iter().enumerate() {
+            let numbers = i > 0 && body.iter().all(|row| row.get(i).is_some_and(|cell| number(cell)));
+            self.raw(if numbers { "<th scope=\"col\" class=\"number\">" } else { "<th scope=\"col\">" });
+            self.text(cell).raw("</th>");
         }
         self.raw("</tr></thead>\n<tbody>\n");
         for row in body {
             self.raw("<tr>");
             for (i, cell) in row.iter().enumerate() {
-                let number = cell.parse::<f64>().is_ok();
-                match (i, number) {
+                match (i, number(cell)) {
                     (0, _) => self.raw("<th scope=\"row\">").text(cell).raw("</th>"),
                     (_, true) => self.raw("<td class=\"number\">").text(cell).raw("</td>"),
                     (_, false) => self.raw("<td>").text(cell).raw("</td>"),
@@ -67,6 +68,11 @@ impl Html {
     pub(super) fn finish(self) -> String {
         self.0
     }
+}
+
+/// Whether a cell holds a number, or nothing.
+fn number(cell: &str) -> bool {
+    cell.is_empty() || cell.parse::<f64>().is_ok()
 }
 
 fn base64(bytes: &[u8], into: &mut String) {

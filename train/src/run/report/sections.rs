@@ -8,10 +8,11 @@ use super::super::chart::{Curve, Panel};
 use super::super::summary::{CURVES, panels_of};
 use super::contents::{Contents, png};
 use super::html::Html;
+use super::tables::Table;
 
 /// Sample grids of each run: the newest, and others spread over it.
 const PICTURES: usize = 6;
-/// Tables of a run that are open; others are folded.
+/// Tables that are open; others are folded.
 const OPEN: usize = 1;
 
 fn named(name: &str, cells: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -45,7 +46,7 @@ pub(super) fn overview(page: &mut Html, runs: &[Contents]) {
 }
 
 /// Tables of the files `eval*.json`, and what changes with alpha.
-pub(super) fn measurements(page: &mut Html, runs: &[Contents]) {
+pub(super) fn measurements<'a>(page: &mut Html, runs: &'a [Contents]) {
     if runs.iter().all(|run| run.tables.is_empty()) {
         return;
     }
@@ -62,14 +63,22 @@ pub(super) fn measurements(page: &mut Html, runs: &[Contents]) {
     let panels: Vec<Panel> =
         curves.into_iter().map(|(title, curves)| Panel { title: format!("{title} by alpha"), curves }).collect();
     plots(page, &panels);
-    for run in runs {
-        if runs.len() > 1 {
-            page.raw("<h3>").text(&run.name).raw("</h3>\n");
+    let mut titles: Vec<&str> = Vec::new();
+    for table in runs.iter().flat_map(|run| &run.tables) {
+        if !titles.contains(&table.title.as_str()) {
+            titles.push(&table.title);
         }
-        for (i, table) in run.tables.iter().enumerate() {
-            page.raw(if i < OPEN { "<details open><summary>" } else { "<details><summary>" });
-            page.text(&table.title).raw("</summary>\n").table(&table.text()).raw("</details>\n");
-        }
+    }
+    for (i, title) in titles.into_iter().enumerate() {
+        page.raw(if i < OPEN { "<details open><summary>" } else { "<details><summary>" })
+            .text(title)
+            .raw("</summary>\n");
+        let of = |run: &'a Contents| Some((run.name.as_str(), run.tables.iter().find(|table| table.title == title)?));
+        match runs.iter().filter_map(of).collect::<Vec<_>>().as_slice() {
+            [(_, table)] if runs.len() == 1 => page.table(&table.text()),
+            tables => page.table(&Table::together(tables)),
+        };
+        page.raw("</details>\n");
     }
     page.raw("</section>\n");
 }

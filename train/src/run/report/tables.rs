@@ -38,6 +38,26 @@ impl Table {
         row.iter().find(|(name, _)| name == column).map(|(_, value)| value.clone())
     }
 
+    /// The tables of several runs as one, with their names before each row.
+    pub(super) fn together(tables: &[(&str, &Self)]) -> Vec<Vec<String>> {
+        let mut columns: Vec<&str> = Vec::new();
+        for column in tables.iter().flat_map(|(_, table)| table.columns()) {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        let line = |run: &str, cell: &dyn Fn(&str) -> String| {
+            std::iter::once(run.to_owned()).chain(columns.iter().map(|column| cell(column))).collect()
+        };
+        let mut text = vec![line("run", &|column| column.to_owned())];
+        for (run, table) in tables {
+            let cell =
+                |row: &Vec<_>, column: &str| Self::cell(row, column).as_ref().map(self::text).unwrap_or_default();
+            text.extend(table.rows.iter().map(|row| line(run, &|column| cell(row, column))));
+        }
+        text
+    }
+
     /// Head and body as text; a single row is turned on its side.
     pub(super) fn text(&self) -> Vec<Vec<String>> {
         let columns = self.columns();
@@ -128,8 +148,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Four significant digits.
+/// Four significant digits, or fewer where those are all.
 fn rounded(value: f64) -> String {
+    let all = value.to_string();
+    if all.bytes().filter(u8::is_ascii_digit).count() <= 5 && value.abs() < 1e6 {
+        return all;
+    }
     match value.abs() {
         0.0 => "0".to_owned(),
         size if !(1e-4..1e6).contains(&size) => format!("{value:.3e}"),
@@ -152,9 +176,12 @@ mod tests {
         let tables = Table::all("eval.json", &value);
         assert_eq!(tables.len(), 2);
         assert_eq!(tables[0].text()[0], ["alpha", "q.distance", "note", "seeds"]);
-        assert_eq!(tables[0].text()[1], ["1.000", "2.346", "", ""]);
-        assert_eq!(tables[0].text()[2], ["2.000", "1.500", "x", "1, 2"]);
+        assert_eq!(tables[0].text()[1], ["1", "2.346", "", ""]);
+        assert_eq!(tables[0].text()[2], ["2", "1.5", "x", "1, 2"]);
         assert_eq!(tables[1].title, "eval.json, row 1: q.per");
+        let both = Table::together(&[("first", &tables[0]), ("second", &tables[1])]);
+        assert_eq!(both[0], ["run", "alpha", "q.distance", "note", "seeds", "class", "n"]);
+        assert_eq!(both[4], ["second", "", "", "", "", "b", "2"]);
         assert_eq!(Table::all("one", &json!({ "a": { "b": 7 } }))[0].text()[1], ["a.b", "7"]);
         assert!(Table::all("none", &json!([1, 2])).is_empty() && Table::all("none", &json!("x")).is_empty());
     }
@@ -173,7 +200,7 @@ mod tests {
     #[test]
     fn numbers_keep_four_digits() {
         for (value, expected) in
-            [(0.0, "0"), (0.86412, "0.8641"), (7.6312, "7.631"), (12345.6, "12346"), (1e-9, "1.000e-9")]
+            [(0.0, "0"), (0.25, "0.25"), (0.86412, "0.8641"), (7.6312, "7.631"), (12345.6, "12346"), (1e-9, "1.000e-9")]
         {
             assert_eq!(rounded(value), expected);
         }

@@ -141,6 +141,8 @@ fn several_runs_stand_side_by_side() {
     let both = page(&runs).unwrap();
     let differ = both.split("Those that differ").nth(1).unwrap().split("</table>").next().unwrap();
     assert!(differ.contains("0.1") && differ.contains("0.2") && !differ.contains("steps"), "{differ}");
+    let measured = both.split("<summary>eval.json</summary>").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(measured.matches("<th scope=\"row\">").count(), 4, "two rows of each run");
     // Folders of the same name are told apart by their paths.
     assert!(both.contains("a/first") && both.contains("b/first"));
     let panel = both.split("aria-label=\"fid by alpha\"").nth(1).unwrap().split("</svg>").next().unwrap();
