@@ -42,7 +42,7 @@ impl Contents {
         let config = folder.config_file();
         let text = fs::read_to_string(&config).map_err(RunError::io(&config))?;
         let settings = flat(&text).map_err(|error| RunError::file(&config, error.to_string()))?;
-        let files = files(folder.path())?;
+        let files = files_of(folder.path())?;
         let of = |wanted: fn(&str) -> bool| files.iter().filter(move |(name, _)| wanted(name));
         let mut tables = Vec::new();
         for (name, path) in of(|name| name.starts_with("eval") && name.ends_with(".json")) {
@@ -51,7 +51,7 @@ impl Contents {
             tables.extend(Table::all(name, &value));
         }
         let latest = match folder.latest()? {
-            Some(checkpoint) => files(checkpoint.path())?,
+            Some(checkpoint) => files_of(checkpoint.path())?,
             None => BTreeMap::new(),
         };
         let mut weights = Vec::new();
@@ -76,7 +76,7 @@ impl Contents {
 }
 
 /// The regular files of a folder by their names.
-fn files(folder: &Path) -> Result<BTreeMap<String, PathBuf>, RunError> {
+fn files_of(folder: &Path) -> Result<BTreeMap<String, PathBuf>, RunError> {
     let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
     let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
     Ok(paths.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path.clone()))).collect())
