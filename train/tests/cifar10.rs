@@ -23,7 +23,7 @@ fn resnet56_ranks_known_damage() {
     let network = Published::resnet56(&root.join("tests/weights/cifar10-resnet56-4bfd9763.safetensors")).unwrap();
     let row = Cifar10::open(folder.to_str().unwrap()).unwrap().row(&network).unwrap();
     println!("{row:?}");
-    let after = |damage: &str| row.distances.iter().find(|(name, _)| name == damage).unwrap().1;
+    let after = |damage: &str| row.distances.iter().find(|(name, _)| *name == damage).unwrap().1;
     assert_eq!(row.accuracy, Some(0.9339));
     assert!((after("none") - 0.19).abs() < 0.03, "{row:?}");
     let worse = ["none", "one class dropped", "JPEG q75", "noise 10/255", "5 classes only", "2x blur", "pure noise"];

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use candle_core::{Device, Tensor};
 use drifting_spec::{ImageShape, Stream};
 use drifting_train::data::{DataSource, Dataset};
-use drifting_train::eval::{Gaussian, Network, Pixels, frechet_distance};
+use drifting_train::eval::{EvalError, Gaussian, Network, Pixels, frechet_distance};
 use image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
@@ -28,7 +28,9 @@ pub(crate) struct Row {
     /// Share of all 10,000 test images that are recognised, where the network knows the classes.
     pub(crate) accuracy: Option<f64>,
     /// What was done to the test images, and the distance.
-    pub(crate) distances: Vec<(String, f64)>,
+    pub(crate) distances: Vec<(&'static str, f64)>,
+    /// The distance without each class, whose mean is the one of `one class dropped`.
+    pub(crate) dropped: Vec<(String, f64)>,
 }
 
 /// The first images of both parts of CIFAR-10, as its published files have them.
@@ -47,45 +49,56 @@ impl Cifar10 {
 
     /// Lets `network` look at all of it.
     pub(crate) fn row(&self, network: &dyn Network) -> Result<Row> {
-        let first: Vec<usize> = (0..IMAGES).collect();
-        let gaussian = |levels: Vec<u8>| Ok::<_, Box<dyn std::error::Error>>(Gaussian::of(&look(network, levels)?.0)?);
-        let reference = gaussian(levels(&self.train, &first))?;
-        let distance = |gaussian: &Gaussian| frechet_distance(&reference, gaussian);
-        let whole = levels(&self.test, &first);
-        let classes = |least: usize, most: usize| -> Vec<usize> {
-            let labels = self.test.labels().iter().enumerate();
-            labels.filter(|(_, label)| (least..most).contains(label)).map(|(i, _)| i).take(IMAGES).collect()
+        let all: Vec<usize> = (0..self.test.len()).collect();
+        let first = &all[..IMAGES];
+        let reference = Gaussian::of(&look(network, levels(&self.train, first))?.0)?;
+        let distance = |features: &Tensor| -> std::result::Result<f64, EvalError> {
+            frechet_distance(&reference, &Gaussian::of(features)?)
         };
-        let mut distances = Vec::new();
-        let mut add = |damage: &str, levels: Vec<u8>| {
-            distances.push((damage.to_owned(), distance(&gaussian(levels)?)?));
-            Ok::<_, Box<dyn std::error::Error>>(())
+        let (features, logits) = look(network, levels(&self.test, &all))?;
+        // The first images of the classes that are kept.
+        let kept = |keep: &dyn Fn(usize) -> bool| -> Result<f64> {
+            let labels = (0u32..).zip(self.test.labels()).filter(|(_, label)| keep(**label));
+            let indices: Vec<u32> = labels.map(|(index, _)| index).take(IMAGES).collect();
+            Ok(distance(&features.index_select(&Tensor::new(indices, &Device::Cpu)?, 0)?)?)
         };
-        add("none", whole.clone())?;
-        add("one class dropped", levels(&self.test, &classes(0, 9)))?;
-        add("5 classes only", levels(&self.test, &classes(0, 5)))?;
-        add("JPEG q75", each(&whole, jpeg)?)?;
-        add("noise 10/255", noisy(&whole))?;
-        add("2x blur", each(&whole, |image| Ok(blurred(image)))?)?;
+        let classes = self.test.classes();
+        let without = |class: usize| Ok((classes[class].clone(), kept(&|label| label != class)?));
+        let dropped: Vec<(String, f64)> = (0..classes.len()).map(without).collect::<Result<_>>()?;
+        let mean = dropped.iter().map(|(_, distance)| distance).sum::<f64>() / dropped.len() as f64;
+
+        let whole = levels(&self.test, first);
         let mut stream = Stream::new(1, "pure noise", 0);
-        add("pure noise", whole.iter().map(|_| stream.below(256) as u8).collect())?;
-        let accuracy = (network.classes() == self.test.classes().len()).then(|| self.accuracy(network)).transpose()?;
+        let damaged = [
+            ("JPEG q75", each(&whole, jpeg)?),
+            ("noise 10/255", noisy(&whole)),
+            ("2x blur", each(&whole, |image| Ok(blurred(image)))?),
+            ("pure noise", whole.iter().map(|_| stream.below(256) as u8).collect()),
+        ];
+        let mut distances = vec![
+            ("none", kept(&|_| true)?),
+            ("one class dropped", mean),
+            ("5 classes only", kept(&|label| label < 5)?),
+        ];
+        for (damage, levels) in damaged {
+            distances.push((damage, distance(&look(network, levels)?.0)?));
+        }
         Ok(Row {
             network: network.name().to_owned(),
             distance: network.distance_name(),
             sha256: network.sha256().to_owned(),
             preparation: network.preparation(),
             data_sha256: [&self.train, &self.test].map(|data| data.sha256().to_owned()),
-            accuracy,
+            accuracy: (network.classes() == classes.len()).then(|| self.accuracy(&logits)).transpose()?,
             distances,
+            dropped,
         })
     }
 
-    fn accuracy(&self, network: &dyn Network) -> Result<f64> {
-        let all: Vec<usize> = (0..self.test.len()).collect();
-        let classes = look(network, levels(&self.test, &all))?.1.argmax(1)?.to_vec1::<u32>()?;
+    fn accuracy(&self, logits: &Tensor) -> Result<f64> {
+        let classes = logits.argmax(1)?.to_vec1::<u32>()?;
         let right = classes.iter().zip(self.test.labels()).filter(|(found, label)| **found as usize == **label).count();
-        Ok(right as f64 / all.len() as f64)
+        Ok(right as f64 / classes.len() as f64)
     }
 }
 
@@ -106,7 +119,7 @@ fn each(images: &[u8], damage: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<
     Ok(images.concat())
 }
 
-/// There and back by a file of quality 75.
+/// There and back by a file of quality 75, whose colours are as fine as its brightness.
 fn jpeg(image: &[u8]) -> Result<Vec<u8>> {
     let plane = SHAPE.height * SHAPE.width;
     let pixels: Vec<u8> = (0..plane).flat_map(|i| [image[i], image[plane + i], image[2 * plane + i]]).collect();

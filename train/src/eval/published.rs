@@ -92,6 +92,11 @@ impl Published {
     }
 }
 
+/// What the network of FID goes by with weights of this SHA-256.
+fn inception_name(sha256: &str) -> &'static str {
+    if sha256.starts_with(FID_SHA256) { "inception" } else { "fd-inception" }
+}
+
 /// Says which file is meant where there is none.
 fn there(weights: &Path, expected: &str) -> Result<()> {
     if weights.exists() {
@@ -105,8 +110,7 @@ impl Network for Published {
     fn name(&self) -> &str {
         match &self.0 {
             Kind::Inception { variant: Variant::Torchvision, .. } => "inception-torchvision",
-            Kind::Inception { network, .. } if network.sha256().starts_with(FID_SHA256) => "inception",
-            Kind::Inception { .. } => "fd-inception",
+            Kind::Inception { network, .. } => inception_name(network.sha256()),
             Kind::Resnet56(_) => "resnet56",
             Kind::Lite0(_) => "lite0",
         }

@@ -50,6 +50,7 @@ fn only_the_published_weights_give_a_fid() {
         let network = inception(Variant::Fid, preparation);
         assert_eq!((network.name(), network.distance_name().as_str()), ("fd-inception", "fd-inception"));
     }
+    assert_eq!((inception_name("6726825d0af5"), inception_name("0cc3c7bd")), ("inception", "fd-inception"));
     let torchvision = inception(Variant::Torchvision, Preparation::PytorchFid);
     assert_eq!(torchvision.distance_name(), "fd-inception-torchvision");
     assert_eq!((resnet56().distance_name(), lite0().distance_name()), ("fd-resnet56".into(), "fd-lite0".into()));

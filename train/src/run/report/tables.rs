@@ -151,7 +151,8 @@ fn text(value: &Value) -> String {
 /// Four significant digits, or fewer where those are all.
 fn rounded(value: f64) -> String {
     let all = value.to_string();
-    if all.bytes().filter(u8::is_ascii_digit).count() <= 5 && value.abs() < 1e6 {
+    let significant = all.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count();
+    if significant <= 4 && (1e-4..1e6).contains(&value.abs()) {
         return all;
     }
     match value.abs() {
