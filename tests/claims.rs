@@ -130,7 +130,7 @@ fn problems(text: &str, folder: &Path) -> Vec<String> {
 fn blocks(paragraph: &str) -> Vec<&str> {
     let mut starts: Vec<usize> = paragraph.match_indices("\n- ").map(|(at, _)| at + 1).collect();
     starts.insert(0, 0);
-    let ends = starts[1..].to_vec().into_iter().chain([paragraph.len()]);
+    let ends = starts[1..].iter().copied().chain([paragraph.len()]);
     starts.iter().zip(ends).map(|(start, end)| &paragraph[*start..end]).collect()
 }
 
