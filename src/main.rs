@@ -22,6 +22,7 @@ mod models;
 mod progress;
 mod provider;
 mod ranks;
+mod report;
 mod runtime;
 mod sample;
 mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Sample(sample::Args),
     /// Measure what a run has learned.
     Eval(eval::Args),
+    /// Write a page about runs: settings, curves, pictures, measurements.
+    Report(report::Args),
     /// Train variants of a configuration and report which is better.
     Ablate(ablate::Args),
     /// Write a generator as an ONNX file and verify it.
@@ -95,6 +98,7 @@ fn run() -> Result<ExitCode> {
         Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Sample(args) => sample::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args, &layers).map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! The FID Inception against the numbers of pytorch-fid, with weights by the rule of the golden data.
+//! The FID Inception against the numbers of pytorch-fid, and torchvision's against torchvision's, with weights by the rule of the golden data.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
 
@@ -7,7 +7,8 @@ mod golden;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use drifting_models::inception::{Inception, Judgement, Preparation};
+use drifting_models::Judgement;
+use drifting_models::inception::{Inception, Preparation, Variant};
 use drifting_models::nn::Source;
 
 use self::golden::{agree, folder, io};
@@ -33,19 +34,39 @@ fn tensor(name: &str, shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-#[test]
-fn golden_inception_judges_the_same() {
+/// A network with weights by the rule.
+fn model(variant: Variant) -> Inception {
     let shapes = std::fs::read(folder("inception").join("tensors.json")).unwrap();
-    let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_slice(&shapes).unwrap();
+    let mut shapes: BTreeMap<String, Vec<usize>> = serde_json::from_slice(&shapes).unwrap();
+    for name in ["fc.weight", "fc.bias"] {
+        shapes.get_mut(name).unwrap()[0] = variant.classes();
+    }
     let tensors = shapes.iter().filter(|(_, shape)| !shape.is_empty());
     let tensors = tensors.map(|(name, shape)| (name.clone(), tensor(name, shape))).collect();
-    let model = Inception::new(Source::Tensors(tensors), Preparation::PytorchFid, &Device::Cpu).unwrap();
-    let io = io("inception");
-    let images = io["image"].to_dtype(DType::F32).unwrap().affine(2.0 / 255.0, -1.0).unwrap();
+    Inception::new(variant, Source::Tensors(tensors), Preparation::PytorchFid, &Device::Cpu).unwrap()
+}
+
+fn images(io: &BTreeMap<String, Tensor>) -> Tensor {
+    io["image"].to_dtype(DType::F32).unwrap().affine(2.0 / 255.0, -1.0).unwrap()
+}
+
+#[test]
+fn golden_inception_judges_the_same() {
+    let (model, io) = (model(Variant::Fid), io("inception"));
+    let images = images(&io);
     for (i, map) in model.encode(&images).unwrap().into_iter().take(3).enumerate() {
         agree(&map.name, &map.map.mean((1, 2)).unwrap(), &io[&format!("block{i}_mean")]);
     }
     let Judgement { features, logits } = model.forward(&images).unwrap();
+    agree("pool3", &features, &io["pool3"]);
+    agree("logits", &logits, &io["logits"]);
+}
+
+// Made with torchvision 0.29.2: images in [0, 1] resized to 299, normalised by ImageNet's statistics, `transform_input` on.
+#[test]
+fn golden_inception_of_torchvision_judges_the_same() {
+    let (model, io) = (model(Variant::Torchvision), io("inception-torchvision"));
+    let Judgement { features, logits } = model.forward(&images(&io)).unwrap();
     agree("pool3", &features, &io["pool3"]);
     agree("logits", &logits, &io["logits"]);
 }

@@ -5,7 +5,8 @@
 mod golden;
 
 use candle_core::{DType, Device};
-use drifting_models::resnet::{Judgement, Resnet56};
+use drifting_models::Judgement;
+use drifting_models::resnet::Resnet56;
 
 use self::golden::{agree, folder, io};
 

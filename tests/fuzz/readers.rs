@@ -28,6 +28,9 @@ enum Kind {
     Msgpack,
     /// Folders of autoencoders.
     Autoencoder,
+    /// PyTorch's weight files, in both formats.
+    Zipped,
+    Pickled,
 }
 
 /// A reader and a valid file for it.
@@ -70,17 +73,22 @@ fn safetensors(folder: &Path) -> Vec<u8> {
 
 impl Reader {
     pub(crate) fn all() -> Vec<Self> {
-        [Kind::Onnx, Kind::Manifest, Kind::Safetensors, Kind::Msgpack, Kind::Autoencoder].map(Self::new).into()
+        let ours = [Kind::Onnx, Kind::Manifest, Kind::Safetensors].into_iter();
+        let others = [Kind::Msgpack, Kind::Autoencoder, Kind::Zipped, Kind::Pickled];
+        ours.chain(others).map(Self::new).collect()
     }
 
     fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let read = |path: &str| fs::read(golden(path)).unwrap();
+        let torch = |name: &str| fs::read(golden("../../models/src/weights/torch/fixtures").join(name)).unwrap();
         let valid = match kind {
             Kind::Onnx => (onnx(), Vec::new()),
             Kind::Manifest => (manifest().to_json().unwrap().into_bytes(), Vec::new()),
             Kind::Safetensors => (safetensors(folder.path()), Vec::new()),
             Kind::Msgpack => (read("generator/ema_params.msgpack"), read("generator/metadata.json")),
+            Kind::Zipped => (torch("zipped.pth"), Vec::new()),
+            Kind::Pickled => (torch("pickled.pth"), Vec::new()),
             Kind::Autoencoder => (read("vae/diffusion_pytorch_model.safetensors"), read("vae/config.json")),
         };
         let reader = Self { kind, folder, valid };
@@ -111,6 +119,13 @@ impl Reader {
                     Err(error) => !short(&error.to_string()),
                 }
             }
+            Kind::Zipped | Kind::Pickled => {
+                fs::write(path("weights.pth"), file).unwrap();
+                match weights::read_published(&path("weights.pth"), &Device::Cpu) {
+                    Ok(found) => !found.tensors.is_empty(),
+                    Err(error) => !short(&error.to_string()),
+                }
+            }
             Kind::Autoencoder => {
                 fs::write(path("diffusion_pytorch_model.safetensors"), file).unwrap();
                 fs::write(path("config.json"), beside).unwrap();
@@ -135,6 +150,7 @@ impl Target for Reader {
                 _ => protobuf(&mut file, random),
             },
             Kind::Manifest => text(&mut file, random),
+            Kind::Zipped | Kind::Pickled => bytes(&mut file, 0..usize::MAX, random),
             Kind::Safetensors => header(&mut file, random),
             Kind::Msgpack if random.one_in(4) => text(&mut beside, random),
             Kind::Msgpack => msgpack(&mut file, random),

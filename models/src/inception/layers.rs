@@ -28,8 +28,11 @@ pub(super) enum Plan {
     To(&'static str, usize, Window),
     /// Two convolutions of the same input, one after the other in the channels.
     Fork([(&'static str, Window); 2], usize),
-    /// Means of 3x3 pixels around each, without those outside.
-    Means,
+    /// Means of 3x3 pixels around each: with zeros for those outside, or without them.
+    Means {
+        /// Whether pixels outside count.
+        outside: bool,
+    },
     /// Maxima of 3x3 pixels.
     Maxima(MaxPool),
 }
@@ -89,7 +92,10 @@ enum Step {
     Unit(Unit),
     Fork([Unit; 2]),
     /// Ones that add up the pixels of a window, `[3, 3, 1, channels]`.
-    Means(Tensor),
+    Means {
+        ones: Tensor,
+        outside: bool,
+    },
     Maxima(MaxPool),
 }
 
@@ -98,15 +104,18 @@ impl Step {
         Ok(match self {
             Self::Unit(unit) => unit.forward(x)?,
             Self::Fork([first, second]) => Tensor::cat(&[first.forward(x)?, second.forward(x)?], 3)?,
-            Self::Means(ones) => means(x, ones)?,
+            Self::Means { ones, outside } => means(x, ones, *outside)?,
             Self::Maxima(pool) => ops::max_pool(x, *pool)?,
         })
     }
 }
 
-fn means(x: &Tensor, ones: &Tensor) -> Result<Tensor> {
+fn means(x: &Tensor, ones: &Tensor, outside: bool) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
     let conv = Conv { stride: 1, padding: Padding::from(1), groups: channels };
+    if outside {
+        return Ok((ops::conv2d(x, ones, None, conv)? / 9.0)?);
+    }
     // Pixels of each row's and of each column's windows.
     let covered = |length: usize| (0..length).map(move |i| (i + 2).min(length) - i.saturating_sub(1));
     let count = |row: usize, column: usize| 1.0 / (row * column) as f32;
@@ -151,7 +160,10 @@ fn step(builder: &Builder, channels: &mut usize, plan: Plan) -> Result<Step> {
             *channels = 2 * out;
             Step::Fork([unit(first.0, inner, out, first.1)?, unit(second.0, inner, out, second.1)?])
         }
-        Plan::Means => Step::Means(Tensor::ones((3, 3, 1, inner), candle_core::DType::F32, builder.device())?),
+        Plan::Means { outside } => {
+            let ones = Tensor::ones((3, 3, 1, inner), candle_core::DType::F32, builder.device())?;
+            Step::Means { ones, outside }
+        }
         Plan::Maxima(pool) => Step::Maxima(pool),
     })
 }
@@ -165,15 +177,18 @@ mod tests {
     use crate::nn::Source;
     use crate::testing::{KINKED, flat, gradient_is_slope, random};
 
+    const MEANS: Plan = Plan::Means { outside: false };
+
     #[test]
     fn gradients_pass_through_every_block() {
         let plans = [
-            plan::large(4),
+            plan::large(4, MEANS),
+            plan::large(4, Plan::Means { outside: true }),
             plan::large_to_middle(),
-            plan::middle(4),
+            plan::middle(4, MEANS),
             plan::middle_to_small(),
-            plan::small(false),
-            plan::small(true),
+            plan::small(MEANS),
+            plan::small(Plan::Maxima(AROUND)),
         ];
         for plan in plans {
             let builder = Builder::frozen(Source::Seed(1), &Device::Cpu);
@@ -183,12 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn means_leave_out_what_lies_outside() {
+    fn means_leave_out_what_lies_outside_or_count_it_as_zero() {
         let x = random("x", &[1, 2, 4, 1]);
         let ones = Tensor::ones((3, 3, 1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let (values, found) = (flat(&x), flat(&means(&x, &ones).unwrap()));
+        let (values, found) = (flat(&x), flat(&means(&x, &ones, false).unwrap()));
         let corner = [0, 1, 4, 5].map(|i| values[i]).iter().sum::<f32>() / 4.0;
         let middle = [0, 1, 2, 4, 5, 6].map(|i| values[i]).iter().sum::<f32>() / 6.0;
         assert!((found[0] - corner).abs() < 1e-6 && (found[5] - middle).abs() < 1e-6, "{found:?}");
+        let found = flat(&means(&x, &ones, true).unwrap());
+        let near = |found: f32, expected: f32| (found - expected).abs() < 1e-6;
+        assert!(near(found[0], corner * 4.0 / 9.0) && near(found[5], middle * 6.0 / 9.0), "{found:?}");
     }
 }

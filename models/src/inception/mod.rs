@@ -1,5 +1,5 @@
 //! The Inception-V3 that the Fréchet Inception Distance is defined by (method section 13): weights `pt_inception-2015-12-05`
-//! under the names of `pytorch-fid`, as safetensors.
+//! under the names of `pytorch-fid`; and torchvision's variant of it.
 
 mod layers;
 mod plan;
@@ -9,14 +9,40 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use self::layers::{HALVE, Mixed, Unit, Window};
+use self::layers::{AROUND, HALVE, Mixed, Unit, Window};
 pub use self::prepare::Preparation;
-use crate::nn::frozen::Convolution;
+use crate::Judgement;
+use crate::nn::frozen::{Convolution, without_counters};
 use crate::nn::{Builder, Source};
 use crate::{Error, FeatureMap, Result, ops, weights};
 
-/// Classes of the graph.
-const CLASSES: usize = 1008;
+/// Two networks of one plan. Their numbers are not comparable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variant {
+    /// The graph of 2015-12-05, which FID is defined by: means leave out what lies outside of the image, the last block pools
+    /// maxima, and there are 1008 classes.
+    #[default]
+    Fid,
+    /// As torchvision has it: means count zeros outside of the image, the last block pools means, and there are 1000 classes.
+    /// The weights of the auxiliary classifier (`AuxLogits`) are left out.
+    Torchvision,
+}
+
+impl Variant {
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(self) -> usize {
+        match self {
+            Self::Fid => 1008,
+            Self::Torchvision => 1000,
+        }
+    }
+
+    /// What pools in blocks whose result is as large as the image.
+    fn means(self) -> layers::Plan {
+        layers::Plan::Means { outside: self == Self::Torchvision }
+    }
+}
 
 /// The network; gradients reach the images.
 #[derive(Clone, Debug)]
@@ -28,31 +54,20 @@ pub struct Inception {
     sha256: String,
 }
 
-/// What the network says of each image.
-#[derive(Clone, Debug)]
-pub struct Judgement {
-    /// Mean of the last map over space, `[n, 2048]`.
-    pub features: Tensor,
-    /// `[n, 1008]`, with bias.
-    pub logits: Tensor,
-}
-
 impl Inception {
     /// Length of the features.
     pub const FEATURES: usize = 2048;
 
-    /// From tensors under the names of `pytorch-fid`; `num_batches_tracked` is left out.
+    /// From tensors under the names of `pytorch-fid` and torchvision; `num_batches_tracked` is left out.
     ///
     /// # Errors
     /// Tensors that are missing, left over, of another shape or not finite.
-    pub fn new(source: Source, preparation: Preparation, device: &Device) -> Result<Self> {
-        let source = match source {
-            Source::Tensors(mut tensors) => {
-                tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
-                Source::Tensors(tensors)
-            }
-            seed @ Source::Seed(_) => seed,
-        };
+    pub fn new(variant: Variant, source: Source, preparation: Preparation, device: &Device) -> Result<Self> {
+        let mut source = without_counters(source);
+        if let (Variant::Torchvision, Source::Tensors(tensors)) = (variant, &mut source) {
+            tensors.retain(|name, _| !name.starts_with("AuxLogits."));
+        }
+        let means = variant.means();
         let builder = Builder::frozen(source, device);
         let unit = |(name, inner, out, window): (&str, usize, usize, Window)| {
             Unit::new(&builder.part(name), inner, out, window)
@@ -67,36 +82,40 @@ impl Inception {
         let second =
             [("Conv2d_3b_1x1", 64, 80, Window::Square(1, 1, 0)), ("Conv2d_4a_3x3", 80, 192, Window::Square(3, 1, 0))];
         let third = [
-            ("Mixed_5b", 192, plan::large(32)),
-            ("Mixed_5c", 256, plan::large(64)),
-            ("Mixed_5d", 288, plan::large(64)),
+            ("Mixed_5b", 192, plan::large(32, means)),
+            ("Mixed_5c", 256, plan::large(64, means)),
+            ("Mixed_5d", 288, plan::large(64, means)),
             ("Mixed_6a", 288, plan::large_to_middle()),
-            ("Mixed_6b", 768, plan::middle(128)),
-            ("Mixed_6c", 768, plan::middle(160)),
-            ("Mixed_6d", 768, plan::middle(160)),
-            ("Mixed_6e", 768, plan::middle(192)),
+            ("Mixed_6b", 768, plan::middle(128, means)),
+            ("Mixed_6c", 768, plan::middle(160, means)),
+            ("Mixed_6d", 768, plan::middle(160, means)),
+            ("Mixed_6e", 768, plan::middle(192, means)),
         ];
+        let pool = match variant {
+            Variant::Fid => layers::Plan::Maxima(AROUND),
+            Variant::Torchvision => means,
+        };
         let last = [
             ("Mixed_7a", 768, plan::middle_to_small()),
-            ("Mixed_7b", 1280, plan::small(false)),
-            ("Mixed_7c", Self::FEATURES, plan::small(true)),
+            ("Mixed_7b", 1280, plan::small(means)),
+            ("Mixed_7c", Self::FEATURES, plan::small(pool)),
         ];
         let stem =
             [first.map(unit).into_iter().collect::<Result<_>>()?, second.map(unit).into_iter().collect::<Result<_>>()?];
         let mixed =
             [third.map(mixed).into_iter().collect::<Result<_>>()?, last.map(mixed).into_iter().collect::<Result<_>>()?];
-        let classifier = Convolution::linear(&builder.part("fc"), Self::FEATURES, CLASSES)?;
+        let classifier = Convolution::linear(&builder.part("fc"), Self::FEATURES, variant.classes())?;
         builder.finish()?;
         Ok(Self { preparation, stem, mixed, classifier, sha256: String::new() })
     }
 
-    /// Reads the weights.
+    /// Reads the weights: PyTorch's file or safetensors.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn open(path: &Path, preparation: Preparation, device: &Device) -> Result<Self> {
-        let file = weights::read(path, device)?;
-        let model = Self::new(Source::Tensors(file.tensors), preparation, device);
+    pub fn open(path: &Path, variant: Variant, preparation: Preparation, device: &Device) -> Result<Self> {
+        let file = weights::read_published(path, device)?;
+        let model = Self::new(variant, Source::Tensors(file.tensors), preparation, device);
         Ok(Self { sha256: file.sha256, ..model.map_err(|error| error.of_file(path))? })
     }
 

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Builder, Init};
+use super::{Builder, Init, Source};
 use crate::ops::{self, Conv, GroupNorm, Padding};
 use crate::{Error, Result};
 
@@ -110,6 +110,17 @@ impl Convolution {
     /// An input of other channels or smaller than the square.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(ops::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)?)
+    }
+}
+
+/// Without the counts of batches that PyTorch keeps with its batch normalisations.
+pub(crate) fn without_counters(source: Source) -> Source {
+    match source {
+        Source::Tensors(mut tensors) => {
+            tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+            Source::Tensors(tensors)
+        }
+        seed @ Source::Seed(_) => seed,
     }
 }
 

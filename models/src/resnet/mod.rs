@@ -5,7 +5,8 @@ use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::nn::frozen::{Convolution, channels_last, folded};
+use crate::Judgement;
+use crate::nn::frozen::{Convolution, channels_last, folded, without_counters};
 use crate::nn::{Builder, Source};
 use crate::ops::Conv;
 use crate::{Error, Result, weights};
@@ -28,25 +29,18 @@ pub struct Resnet56 {
     sha256: String,
 }
 
-/// What the network says of each image.
-#[derive(Clone, Debug)]
-pub struct Judgement {
-    /// Mean of the last map over space, `[n, 64]`.
-    pub features: Tensor,
-    /// `[n, 10]`.
-    pub logits: Tensor,
-}
-
 impl Resnet56 {
     /// Length of the features.
     pub const FEATURES: usize = STAGES[2].0;
+    /// Number of classes.
+    pub const CLASSES: usize = CLASSES;
 
     /// From tensors under their published names.
     ///
     /// # Errors
     /// Tensors that are missing, left over, of another shape or not finite.
     pub fn new(source: Source, device: &Device) -> Result<Self> {
-        let builder = Builder::frozen(source, device);
+        let builder = Builder::frozen(without_counters(source), device);
         let first = convolution(&builder, "conv1", "bn1", [3, STAGES[0].0, 1])?;
         let mut blocks = Vec::new();
         let mut inner = STAGES[0].0;
@@ -62,13 +56,16 @@ impl Resnet56 {
         Ok(Self { first, blocks, classifier, sha256: String::new() })
     }
 
-    /// Reads the published weights as safetensors.
+    /// Reads the published weights (`resnet56-4bfd9763.th`), or the same tensors as safetensors.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let file = weights::read(path, device)?;
-        let model = Self::new(Source::Tensors(file.tensors), device).map_err(|error| error.of_file(path))?;
+        let file = weights::read_published(path, device)?;
+        // They were saved while spread over several devices.
+        let plain = |name: String| name.strip_prefix("module.").map_or_else(|| name.clone(), str::to_owned);
+        let tensors = file.tensors.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect();
+        let model = Self::new(Source::Tensors(tensors), device).map_err(|error| error.of_file(path))?;
         Ok(Self { sha256: file.sha256, ..model })
     }
 

@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Metadata, TensorView};
 use sha2::{Digest, Sha256};
 
+use super::torch;
 use crate::{Error, Result};
 
 /// A weight file that was read.
@@ -122,6 +123,23 @@ pub fn read(path: &Path, device: &Device) -> Result<WeightFile> {
     }
     let sha256 = file.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(WeightFile { tensors, metadata, sha256 })
+}
+
+/// Reads all tensors of a published weight file: safetensors, or a state dict that PyTorch saved (`.pth`, `.pt`, `.bin`).
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn read_published(path: &Path, device: &Device) -> Result<WeightFile> {
+    regular(path)?;
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut start = Vec::new();
+    File::open(path).map_err(io)?.take(torch::PICKLED.len() as u64).read_to_end(&mut start).map_err(io)?;
+    if !start.starts_with(torch::ZIP) && !start.starts_with(torch::PICKLED) {
+        return read(path, device);
+    }
+    let bytes = read_bytes(path)?;
+    let tensors = torch::tensors(&bytes, device).map_err(|problem| Error::File { path: path.to_owned(), problem })?;
+    Ok(WeightFile { tensors, metadata: BTreeMap::new(), sha256: hex(&bytes) })
 }
 
 /// A file that is hashed as it is read.

@@ -5,8 +5,9 @@ pub mod hub;
 mod import;
 mod mae;
 mod rule;
+mod torch;
 
-pub use file::{WeightFile, read, read_metadata, write, write_bytes};
+pub use file::{WeightFile, read, read_metadata, read_published, write, write_bytes};
 pub(crate) use file::{hex, read_bytes};
 pub use import::{
     Imported, ImportedGenerator, ImportedMae, ImportedNetwork, import, import_generator, import_mae, mae_from_tree,

@@ -42,6 +42,16 @@ pub(super) fn svg(panels: &[Panel]) -> String {
     text + "</svg>\n"
 }
 
+/// One panel by itself, without a ground; the colours of text without one are the page's.
+pub(super) fn single(panel: &Panel) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+         font-size=\"10\" role=\"img\" aria-label=\"{}\">{}</svg>",
+        escape(&panel.title),
+        draw(panel)
+    )
+}
+
 fn draw(panel: &Panel) -> String {
     let curves: Vec<_> = panel.curves.iter().map(|curve| (curve.name.as_str(), thin(&curve.points))).collect();
     let all = || curves.iter().flat_map(|(_, points)| points);
@@ -115,7 +125,7 @@ fn number(value: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 #[cfg(test)]

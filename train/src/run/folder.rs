@@ -144,7 +144,7 @@ impl RunFolder {
         self.path.join("evaluation.jsonl")
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub(super) fn config_file(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 

@@ -25,6 +25,7 @@ mod generator;
 mod lines;
 mod model;
 mod record;
+mod report;
 mod samples;
 mod start;
 mod summary;
@@ -42,6 +43,7 @@ pub use generator::GeneratorRun;
 pub(crate) use generator::provenance;
 pub use model::ModelFile;
 pub use record::Build;
+pub use report::report;
 pub use samples::{encode_png, grid, pictures};
 
 use self::lines::Lines;

@@ -14,7 +14,7 @@ use super::{RunError, RunFolder, lines};
 use crate::config::RunSettings;
 
 /// Curves that one panel has room for.
-const CURVES: usize = 6;
+pub(super) const CURVES: usize = 6;
 /// Pictures that the page shows: the newest, and others spread over the run.
 const PICTURES: usize = 3;
 /// Figures that no curve is drawn of.
@@ -136,7 +136,7 @@ fn panels(lines: &[Map<String, Value>]) -> Vec<Panel> {
 }
 
 /// One panel for the figures that share their last name, a curve for each.
-fn panels_of(prefix: &str, lines: &[Map<String, Value>]) -> Vec<Panel> {
+pub(super) fn panels_of(prefix: &str, lines: &[Map<String, Value>]) -> Vec<Panel> {
     let mut curves: BTreeMap<String, BTreeMap<String, Vec<(f64, f64)>>> = BTreeMap::new();
     for line in lines {
         let step = line.get("step").and_then(Value::as_f64).unwrap_or_default();
