@@ -141,6 +141,8 @@ fn an_export_and_a_folder_are_judged_like_the_run() {
     assert!(error.contains("give --data or --statistics"), "{error}");
     let error = workspace.fail(&["eval", "drawn", "--data", "images", "--alpha", "2"]);
     assert!(error.contains("--alpha goes with a generator"), "{error}");
+    let error = workspace.fail(&["eval", "run", "--curve", "one.png"]);
+    assert!(error.contains("--curve needs at least two values of --alpha"), "{error}");
     images(&workspace.path("drawn"), 1, 9, 100);
     let error = workspace.fail(&["eval", "drawn", "--data", "images", "--measures", "fd"]);
     assert!(error.contains("all images must have one size"), "{error}");

@@ -92,6 +92,13 @@ impl Args {
         self.source.join("config.toml").is_file() && !more
     }
 
+    /// Before anything is measured in vain.
+    fn check_curve(&self, alphas: &[f32]) -> Result<()> {
+        let two = alphas.iter().any(|alpha| Some(alpha) != alphas.first());
+        ensure!(self.curve.is_none() || two, "--curve needs at least two values of --alpha");
+        Ok(())
+    }
+
     /// The guidance strengths that a model allows.
     fn alphas(&self, manifest: &drifting_spec::Manifest) -> Result<Vec<f32>> {
         let range = manifest.alpha;
@@ -102,6 +109,7 @@ impl Args {
         if !(2..=10_000).contains(&self.n) {
             bail!("-n {}: between 2 and 10000 images of each class can be measured", self.n);
         }
+        self.check_curve(&alphas)?;
         Ok(alphas)
     }
 }
@@ -157,6 +165,7 @@ fn evaluate(args: &Args) -> Result<Vec<Report>> {
         Some(manifest) => args.alphas(manifest)?,
         None => {
             ensure!(args.alpha.is_empty(), "--alpha goes with a generator, {} holds images", args.source.display());
+            args.check_curve(&[])?;
             vec![1.0]
         }
     };

@@ -85,6 +85,15 @@ impl Settings<'_> {
         Measure::ALL.into_iter().filter(possible).collect()
     }
 
+    fn check(&self) -> Result<()> {
+        let (known, given) = (self.network.classes(), self.classes.len());
+        if self.wants(Measure::Accuracy) && known != given {
+            let problem = format!("{} knows {known} classes, the data have {given}", self.network.name());
+            return Err(EvalError::Samples(format!("accuracy: {problem}")));
+        }
+        Ok(())
+    }
+
     /// What is to be kept of a set that is compared with the reference.
     fn plan(&self, set: &dyn ImageSet) -> Plan {
         let rows = [Measure::Kid, Measure::Precision, Measure::Density, Measure::Neighbours];
@@ -140,13 +149,14 @@ impl<'a> Yardstick<'a> {
     /// As many test images as generated ones should be given: most measures depend on their number.
     ///
     /// # Errors
-    /// Images that cannot be read or judged; too few of them.
+    /// Images that cannot be read or judged; too few of them; the accuracy in a network of other classes.
     pub fn of_images(
         settings: Settings<'a>,
         training: &mut dyn ImageSet,
         test: &mut dyn ImageSet,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self> {
+        settings.check()?;
         let plan = settings.plan(training);
         let keep = if settings.wants(Measure::Neighbours) { Keep::All } else { plan.keep };
         let plan = Plan { keep, score: false, blocks: 1, ..plan };
@@ -161,13 +171,14 @@ impl<'a> Yardstick<'a> {
     /// says that it is not comparable.
     ///
     /// # Errors
-    /// Measures that compare single images; statistics of another contract or of features of another length.
+    /// Measures that compare single images, or the accuracy in a network of other classes; statistics of another contract or of features of another length.
     pub fn of_statistics(
         settings: Settings<'a>,
         statistics: Statistics,
         contract: &Contract,
         mismatched: bool,
     ) -> Result<Self> {
+        settings.check()?;
         if let Some(measure) = settings.measures.iter().find(|measure| measure.needs_images()) {
             let problem = format!("{} compares single images: statistics are not enough for it", measure.name());
             return Err(EvalError::Samples(problem));

@@ -153,6 +153,10 @@ fn measures_of_classes_need_labels() {
     assert!(look(&[Measure::Frechet]).unwrap().classes.is_empty());
     let error = look(&[Measure::Frechet, Measure::Accuracy]).unwrap_err().to_string();
     assert_eq!(error, "the classes of 100 images are not known, which accuracy needs");
+    let three = Settings { classes: ["a", "b", "c"].map(String::from).into(), ..settings(&[Measure::Accuracy]) };
+    let (mut training, mut test) = (RealImages::all(&images.0), RealImages::all(&images.0));
+    let error = Yardstick::of_images(three, &mut training, &mut test, &mut |_| ()).err().unwrap().to_string();
+    assert_eq!(error, "accuracy: plain knows 2 classes, the data have 3");
     let others = Settings { labelled: false, ..settings(&[]) };
     assert!(!others.possible(true).contains(&Measure::Accuracy) && others.possible(true).contains(&Measure::Kid));
     assert!(settings(&[]).possible(true).contains(&Measure::Accuracy));
