@@ -51,7 +51,7 @@ enum Command {
     Data(data::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),
-    /// Measure what a run has learned.
+    /// Measure how good generated images are.
     Eval(eval::Args),
     /// Train variants of a configuration and report which is better.
     Ablate(ablate::Args),

@@ -95,6 +95,7 @@ fn a_run_is_judged_in_short_and_at_length() {
             "{name}"
         );
         assert!(figure["floor"].is_number() || name == "diversity", "{name}: {figure}");
+        assert_eq!(first["values"][name], figure["value"]);
     }
     // The same images, but for their rounding; the short call takes all 24 test images, this one as many as are generated.
     let apart = (value(first, "fd-judge") - value(short, "fd-judge")).abs();

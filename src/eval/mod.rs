@@ -243,11 +243,14 @@ fn program() -> String {
     format!("drifting {} {}{}", build.version, build.commit, if build.dirty { " (changed)" } else { "" })
 }
 
-/// One entry of the JSON: the evaluation, with step and alpha where they always were.
+/// One entry of the JSON: the evaluation, with step and alpha where they always were, and the bare values by name for
+/// tables and plots.
 fn entry(evaluation: &Evaluation, quality: Option<&QualityReport>) -> Result<Value> {
     let mut entry = serde_json::to_value(evaluation)?;
     entry["step"] = serde_json::to_value(evaluation.provenance.step)?;
     entry["alpha"] = serde_json::to_value(evaluation.provenance.alpha)?;
+    entry["values"] =
+        evaluation.figures.iter().map(|figure| (figure.name.clone(), Value::from(figure.value))).collect();
     if let Some(quality) = quality {
         entry["quality"] = serde_json::to_value(quality)?;
     }
