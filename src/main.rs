@@ -53,7 +53,7 @@ enum Command {
     Data(data::Args),
     /// Generate images with a run, a weight file or an exported model.
     Sample(sample::Args),
-    /// Measure what a run has learned.
+    /// Measure how good generated images are.
     Eval(eval::Args),
     /// Write a page about runs: settings, curves, pictures, measurements.
     Report(report::Args),

@@ -1,5 +1,6 @@
 //! Training by drifting: the field, features, data, the loop and its run folder.
 
+mod canvas;
 pub mod config;
 pub mod data;
 pub mod drift;

@@ -31,6 +31,9 @@ pub enum EvalError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The statistics were made under another contract.
+    #[error("the evaluation and the statistics differ in {0}")]
+    Contract(String),
     /// Images, labels or features cannot be measured.
     #[error("{0}")]
     Samples(String),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use drifting_models::nn::{Builder, Init, Params, Source};
 use drifting_models::ops::{Conv, conv2d};
 use drifting_models::weights;
 use drifting_spec::ImageShape;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::pool::relu_max_pool;
-use super::{EvalError, Result};
+use super::{EvalError, Network, Pixels, Result, Sight};
 
 /// Width of the feature layer.
 pub const FEATURES: usize = 128;
@@ -32,6 +33,8 @@ pub struct Judge {
     description: Description,
     params: Params,
     weights: Weights,
+    /// Empty in training.
+    sha256: String,
 }
 
 /// What a judge was made for and from.
@@ -81,7 +84,20 @@ impl Judge {
             out: builder.param("out.weight", &[FEATURES, description.classes], Init::Xavier)?,
             out_bias: builder.param("out.bias", &[description.classes], Init::Zeros)?,
         };
-        Ok(Self { description, params: builder.finish()?, weights })
+        Ok(Self { description, params: builder.finish()?, weights, sha256: String::new() })
+    }
+
+    /// Fills in the hash: the weights change no more.
+    pub(super) fn finished(mut self) -> Result<Self> {
+        let mut hash = Sha256::new();
+        for (name, var) in self.params.iter() {
+            hash.update(name);
+            for value in var.flatten_all()?.to_vec1::<f32>()? {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        self.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(self)
     }
 
     pub(super) fn untrained(
@@ -143,7 +159,8 @@ impl Judge {
             return Err(file(format!("has no entry {KEY:?} in its header: it holds no judge")));
         };
         let description = serde_json::from_str(description).map_err(|error| file(format!("{KEY}: {error}")))?;
-        Self::build(description, Source::Tensors(found.tensors)).map_err(|error| file(error.to_string()))
+        let judge = Self::build(description, Source::Tensors(found.tensors)).and_then(Self::finished);
+        judge.map_err(|error| file(error.to_string()))
     }
 
     /// Features after the ReLU, `[batch, FEATURES]`, of one batch `[batch, channels, height, width]`.
@@ -204,6 +221,40 @@ impl Judge {
     }
 }
 
+impl Network for Judge {
+    fn name(&self) -> &str {
+        "judge"
+    }
+
+    /// Of names and values, the same for a judge that was trained and one that was read.
+    fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    fn features(&self) -> usize {
+        FEATURES
+    }
+
+    fn classes(&self) -> usize {
+        self.description.classes
+    }
+
+    fn preparation(&self) -> String {
+        "level / 127.5 - 1".to_owned()
+    }
+
+    fn distance_name(&self) -> String {
+        "fd-judge".to_owned()
+    }
+
+    fn look(&self, images: &Pixels) -> Result<Sight> {
+        let images = images.images.to_dtype(DType::F32)?.affine(1.0 / 127.5, -1.0)?;
+        let features = Judge::features(self, &images)?;
+        let logits = self.classify(&features)?.detach();
+        Ok(Sight { features, logits })
+    }
+}
+
 /// Convolution 3 x 3 of `[batch, height, width, channels]` with weights as [`Weights`] holds them.
 fn convolve(images: &Tensor, weights: &Tensor) -> Result<Tensor> {
     let (rows, outputs) = weights.dims2()?;
@@ -229,7 +280,7 @@ mod tests {
         let path = folder.path().join("judge.safetensors");
         judge.save(&path).unwrap();
         let loaded = Judge::load(&path).unwrap();
-        let features = |judge: &Judge| judge.features(&images(BATCH + 3)).unwrap().to_vec2::<f32>().unwrap();
+        let features = |judge: &Judge| Judge::features(judge, &images(BATCH + 3)).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(features(&judge), features(&loaded));
         assert_eq!((loaded.seed(), loaded.classes(), loaded.data_sha256()), (3, 4, "abc"));
         weights::write(&path, &judge.params().tensors(), &BTreeMap::new()).unwrap();
@@ -238,11 +289,31 @@ mod tests {
     }
 
     #[test]
+    fn it_sees_levels_as_numbers_and_keeps_its_hash() {
+        let judge = Judge::untrained(SHAPE, 4, (3, 1), "abc").unwrap().finished().unwrap();
+        let levels: Vec<u8> = (0..180).map(|at| (at * 7 % 256) as u8).collect();
+        let images = Tensor::from_vec(levels.clone(), (2, 3, 6, 5), &Device::Cpu).unwrap();
+        let sight = judge.look(&Pixels { images }).unwrap();
+        let numbers: Vec<f32> = levels.iter().map(|&level| f32::from(level) / 127.5 - 1.0).collect();
+        let numbers = Tensor::from_vec(numbers, (2, 3, 6, 5), &Device::Cpu).unwrap();
+        let expected = Judge::features(&judge, &numbers).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let found = sight.features.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(found.iter().zip(&expected).all(|(l, r)| (l - r).abs() < 1e-5), "{found:?} {expected:?}");
+        assert_eq!((sight.logits.dims(), sight.features.dims()), (&[2, 4][..], &[2, FEATURES][..]));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("judge.safetensors");
+        judge.save(&path).unwrap();
+        assert_eq!((Judge::load(&path).unwrap().sha256(), judge.sha256().len()), (judge.sha256(), 64));
+        let other = Judge::untrained(SHAPE, 4, (4, 1), "abc").unwrap().finished().unwrap();
+        assert_ne!(other.sha256(), judge.sha256());
+    }
+
+    #[test]
     fn an_image_does_not_depend_on_its_batch() {
         let judge = Judge::untrained(SHAPE, 4, (3, 1), "").unwrap();
-        let many = judge.features(&images(BATCH + 3)).unwrap();
+        let many = Judge::features(&judge, &images(BATCH + 3)).unwrap();
         assert_eq!(many.dims(), [BATCH + 3, FEATURES]);
-        let alone = judge.features(&images(BATCH + 3).narrow(0, BATCH + 1, 1).unwrap()).unwrap();
+        let alone = Judge::features(&judge, &images(BATCH + 3).narrow(0, BATCH + 1, 1).unwrap()).unwrap();
         let (alone, many) = (alone.to_vec2::<f32>().unwrap(), many.to_vec2::<f32>().unwrap());
         let worst = alone[0].iter().zip(&many[BATCH + 1]).map(|(l, r)| (l - r).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-5, "{worst}");

@@ -8,13 +8,16 @@ use drifting_spec::Inputs;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{EvalError, FEATURES, Gaussian, Judge, Result, frechet_distance};
+use super::{
+    Better, ClassFigures, Contract, EvalError, Evaluation, FEATURES, Figure, Gaussian, Judge, Provenance, Result,
+    Rounding, frechet_distance,
+};
 use crate::data::Dataset;
 
 /// Images generated at once.
 const BATCH: usize = 100;
 /// Images of a class whose pairs are compared, generated or real.
-const PAIRED: usize = 200;
+pub(super) const PAIRED: usize = 200;
 
 /// Generated images and what was asked for.
 #[derive(Clone, Debug)]
@@ -133,7 +136,7 @@ impl Reference {
         let real = |(class, name): (usize, &String)| {
             let images = train.of_class(class);
             let images = train.tensor(&images[..images.len().min(PAIRED)], &Device::Cpu)?;
-            let distance = pair_distance(name, &images)?;
+            let distance = pair_distance(name, &images.flatten_from(1)?.to_vec2()?)?;
             Ok(Real { name: name.clone(), accuracy: share(&found, test.of_class(class), class), distance })
         };
         let classes = given.iter().enumerate().map(real).collect::<Result<Vec<_>>>()?;
@@ -204,7 +207,7 @@ impl Reference {
     fn class(&self, real: &Real, images: &Tensor, indices: &[usize], accuracy: f64) -> Result<ClassQuality> {
         let paired: Vec<u32> = indices.iter().take(PAIRED).map(|&index| index as u32).collect();
         let images = images.index_select(&Tensor::new(paired, &Device::Cpu)?, 0)?;
-        let distance = pair_distance(&real.name, &images)?;
+        let distance = pair_distance(&real.name, &images.flatten_from(1)?.to_vec2()?)?;
         let diversity = if real.distance > 0.0 { distance / real.distance } else { 1.0 };
         Ok(ClassQuality {
             name: real.name.clone(),
@@ -225,12 +228,11 @@ fn share(found: &[usize], indices: &[usize], class: usize) -> f64 {
 }
 
 /// Mean L2 distance over all pairs of images.
-fn pair_distance(class: &str, images: &Tensor) -> Result<f64> {
-    let count = images.dim(0)?;
+pub(super) fn pair_distance(class: &str, images: &[Vec<f32>]) -> Result<f64> {
+    let count = images.len();
     if count < 2 {
         return Err(EvalError::Samples(format!("class {class} has {count} images, its diversity needs at least 2")));
     }
-    let images: Vec<Vec<f32>> = images.flatten_from(1)?.to_vec2()?;
     let distance = |left: &[f32], right: &[f32]| {
         let squares: f32 = left.iter().zip(right).map(|(l, r)| (l - r) * (l - r)).sum();
         f64::from(squares).sqrt()
@@ -239,6 +241,36 @@ fn pair_distance(class: &str, images: &Tensor) -> Result<f64> {
     // Collected before they are added, so that the sum does not depend on threads.
     let sums: Vec<f64> = (0..count).into_par_iter().map(to_later).collect();
     Ok(sums.iter().sum::<f64>() / (count * (count - 1) / 2) as f64)
+}
+
+impl QualityReport {
+    /// The same as figures of `judge`. The contract says how: unrounded, since these images were never pictures.
+    #[must_use]
+    pub fn evaluation(&self, judge: &Judge, provenance: Provenance) -> Evaluation {
+        let contract = Contract::new(judge, judge.shape(), Rounding::Unrounded);
+        let images: usize = self.classes.iter().map(|class| class.images).sum();
+        let Frechet { distance, floor_images, reference_images, .. } = self.frechet;
+        let figure = |name: &str, value, better| Figure::new(judge, (name, value), better, images);
+        let floor = |floor| (Some(floor), Some(floor_images));
+        let compared = |figure, (floor, floor_images), real| Figure { floor, floor_images, real, ..figure };
+        let figures = vec![
+            compared(figure("fd-judge", distance, Better::Lower), floor(self.frechet.floor), Some(reference_images)),
+            compared(figure("accuracy", self.accuracy, Better::Higher), floor(self.judge_accuracy), None),
+            figure("diversity", self.diversity, Better::Higher),
+            figure("least-diversity", self.min_diversity, Better::Higher),
+        ];
+        let class = |class: &ClassQuality| ClassFigures {
+            name: class.name.clone(),
+            images: class.images,
+            recall: Some(class.accuracy),
+            real_recall: Some(class.real_accuracy),
+            distance: Some(class.distance),
+            real_distance: Some(class.real_distance),
+            diversity: Some(class.diversity),
+        };
+        let classes = self.classes.iter().map(class).collect();
+        Evaluation::new(contract, provenance, figures, classes)
+    }
 }
 
 impl fmt::Display for QualityReport {
@@ -314,7 +346,10 @@ mod tests {
         swapped.labels.iter_mut().for_each(|label| *label = 1 - *label);
         assert_eq!(reference.measure(&swapped).unwrap().accuracy, 0.0);
         let json = serde_json::to_string(&real).unwrap();
-        assert_eq!(serde_json::from_str::<QualityReport>(&json).unwrap(), real);
+        let back: QualityReport = serde_json::from_str(&json).unwrap();
+        // Numbers that are read from JSON may differ in their last bit.
+        assert!((back.frechet.distance - real.frechet.distance).abs() < 1e-14, "{json}");
+        assert_eq!(back.to_string(), real.to_string());
     }
 
     #[test]
@@ -334,7 +369,7 @@ mod tests {
 
     #[test]
     fn distances_are_averaged_over_pairs() {
-        let images = Tensor::new(&[[0.0f32, 0.0], [3.0, 4.0], [0.0, 0.0]], &Device::Cpu).unwrap();
+        let images = [[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]].map(Vec::from);
         assert!((pair_distance("x", &images).unwrap() - 10.0 / 3.0).abs() < 1e-12);
     }
 }

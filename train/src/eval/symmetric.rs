@@ -1,21 +1,15 @@
 //! Symmetric matrices in f64: eigenvalues, and the square root of a covariance.
 
-use super::{EvalError, Result};
+use faer::linalg::solvers::SelfAdjointEigen;
+use faer::{Mat, MatRef, Side};
 
-/// Sweeps after which the eigenvalues must have converged; 6 to 10 are usual.
-const SWEEPS: usize = 60;
+use super::{EvalError, Result};
 
 /// A symmetric matrix, row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Symmetric {
     size: usize,
     values: Vec<f64>,
-}
-
-/// Eigenvalues with their eigenvectors, the vectors row by row.
-struct Eigen {
-    values: Vec<f64>,
-    vectors: Vec<f64>,
 }
 
 impl Symmetric {
@@ -25,94 +19,68 @@ impl Symmetric {
         Self { size, values: (0..size * size).map(|at| value(at / size, at % size)).collect() }
     }
 
+    /// Its rows, one after another.
+    pub(super) fn rows(&self) -> &[f64] {
+        &self.values
+    }
+
     pub(super) fn trace(&self) -> f64 {
-        self.values.iter().step_by(self.size + 1).sum()
+        self.diagonal().sum()
     }
 
-    /// The square root of a matrix without negative eigenvalues; those that rounding made negative count as 0.
-    pub(super) fn sqrt(&self) -> Result<Self> {
-        let Eigen { values, vectors } = self.eigen()?;
-        let n = self.size;
-        let scaled: Vec<f64> = (0..n * n).map(|at| vectors[at] * values[at / n].max(0.0).sqrt()).collect();
-        // The sum over k of root(value k) * vector k * vector k transposed.
-        Ok(Self::new(n, &product(&transposed(&scaled, n), &vectors, n)))
+    pub(super) fn diagonal(&self) -> impl Iterator<Item = f64> {
+        self.values.iter().step_by(self.size + 1).copied()
     }
 
-    /// self * other * self.
-    pub(super) fn sandwich(&self, other: &Self) -> Self {
-        let n = self.size;
-        Self::new(n, &product(&product(&self.values, &other.values, n), &self.values, n))
+    fn matrix(&self) -> MatRef<'_, f64> {
+        MatRef::from_row_major_slice(&self.values, self.size, self.size)
+    }
+
+    /// A factor F with F F^T equal to a matrix without negative eigenvalues, as many columns as its rank: eigenvalues that
+    /// are rounding count as 0, since their roots would not be small.
+    pub(super) fn factor(&self) -> Result<Factor> {
+        self.check()?;
+        // One thread: the sums must not depend on how many there are.
+        let eigen = SelfAdjointEigen::new(self.matrix(), Side::Lower).map_err(|_| diverged())?;
+        let (vectors, values) = (eigen.U(), eigen.S().column_vector());
+        let largest = values.iter().copied().fold(0.0, f64::max);
+        let least = largest * f64::EPSILON * self.size as f64;
+        let kept: Vec<usize> = (0..self.size).filter(|&at| values[at] > least).collect();
+        Ok(Factor(Mat::from_fn(self.size, kept.len(), |row, column| {
+            vectors[(row, kept[column])] * values[kept[column]].sqrt()
+        })))
     }
 
     /// The trace of the square root: the sum of the roots of the eigenvalues, those below 0 left out.
     pub(super) fn trace_sqrt(&self) -> Result<f64> {
-        Ok(self.eigen()?.values.iter().map(|value| value.max(0.0).sqrt()).sum())
-    }
-
-    /// Jacobi's method (Golub and Van Loan, Matrix Computations, section 8.5): rotations in rows p, q make one pair of
-    /// entries zero at a time, until all that are left are below rounding.
-    fn eigen(&self) -> Result<Eigen> {
-        let n = self.size;
-        let mut a = self.values.clone();
-        let mut vectors: Vec<f64> = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
-        let total: f64 = a.iter().map(|value| value * value).sum();
-        for _ in 0..SWEEPS {
-            let diagonal: f64 = a.iter().step_by(n + 1).map(|value| value * value).sum();
-            // Also true when everything is zero; never when something is NaN.
-            let off: f64 = (0..n * n).filter(|at| at / n != at % n).map(|at| a[at] * a[at]).sum();
-            if off <= total.max(diagonal) * 1e-26 {
-                return Ok(Eigen { values: a.iter().step_by(n + 1).copied().collect(), vectors });
-            }
-            for p in 0..n {
-                for q in p + 1..n {
-                    rotate(&mut a, &mut vectors, n, (p, q));
-                }
-            }
+        self.check()?;
+        if self.size == 0 {
+            return Ok(0.0);
         }
-        Err(EvalError::Samples("covariance: its eigenvalues do not converge; are all features finite?".into()))
+        let values = self.matrix().self_adjoint_eigenvalues(Side::Lower).map_err(|_| diverged())?;
+        Ok(values.into_iter().map(|value| value.max(0.0).sqrt()).sum())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.values.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(diverged()) }
     }
 }
 
-fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, (p, q): (usize, usize)) {
-    let off = a[p * n + q];
-    if off == 0.0 {
-        return;
-    }
-    let tau = (a[q * n + q] - a[p * n + p]) / (2.0 * off);
-    let tangent = tau.signum() / (tau.abs() + (1.0 + tau * tau).sqrt());
-    let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
-    let sine = tangent * cosine;
-    turn_rows(a, n, (p, q), (cosine, sine));
-    for row in a.chunks_exact_mut(n) {
-        let (left, right) = (row[p], row[q]);
-        row[p] = cosine * left - sine * right;
-        row[q] = sine * left + cosine * right;
-    }
-    turn_rows(vectors, n, (p, q), (cosine, sine));
-}
+/// What a covariance is the square of.
+pub(super) struct Factor(Mat<f64>);
 
-fn turn_rows(matrix: &mut [f64], n: usize, (p, q): (usize, usize), (cosine, sine): (f64, f64)) {
-    // p is before q.
-    let (head, tail) = matrix.split_at_mut(q * n);
-    for (upper, lower) in head[p * n..(p + 1) * n].iter_mut().zip(&mut tail[..n]) {
-        (*upper, *lower) = (cosine * *upper - sine * *lower, sine * *upper + cosine * *lower);
+impl Factor {
+    /// F^T other F, whose eigenvalues are those of other times F F^T, and of S other S where S is the symmetric root.
+    pub(super) fn sandwich(&self, other: &Symmetric) -> Symmetric {
+        let product = self.0.transpose() * (other.matrix() * &self.0);
+        let rank = product.nrows();
+        let rows: Vec<f64> = (0..rank * rank).map(|at| product[(at / rank, at % rank)]).collect();
+        Symmetric::new(rank, &rows)
     }
 }
 
-fn transposed(a: &[f64], n: usize) -> Vec<f64> {
-    (0..n * n).map(|at| a[at % n * n + at / n]).collect()
-}
-
-fn product(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
-    let mut c = vec![0.0; n * n];
-    for (row, sums) in a.chunks_exact(n).zip(c.chunks_exact_mut(n)) {
-        for (&factor, other) in row.iter().zip(b.chunks_exact(n)) {
-            for (sum, value) in sums.iter_mut().zip(other) {
-                *sum += factor * value;
-            }
-        }
-    }
-    c
+fn diverged() -> EvalError {
+    EvalError::Samples("covariance: its eigenvalues do not converge; are all features finite?".into())
 }
 
 #[cfg(test)]
@@ -123,32 +91,38 @@ mod tests {
 
     fn covariance(n: usize, rank: usize) -> Symmetric {
         let mut stream = Stream::new(1, "symmetric", n as u64);
-        let factors: Vec<f64> = (0..n * n).map(|at| if at % n < rank { stream.normal() } else { 0.0 }).collect();
-        Symmetric::new(n, &product(&factors, &transposed(&factors, n), n))
+        let factors = Mat::from_fn(n, n, |_, column| if column < rank { stream.normal() } else { 0.0 });
+        let square = &factors * factors.transpose();
+        Symmetric::new(n, &(0..n * n).map(|at| square[(at / n, at % n)]).collect::<Vec<_>>())
     }
 
     #[test]
-    fn eigenvalues_of_a_known_matrix() {
-        let mut values = Symmetric::new(2, &[2.0, 1.0, 1.0, 2.0]).eigen().unwrap().values;
-        values.sort_by(f64::total_cmp);
-        assert!((values[0] - 1.0).abs() < 1e-14 && (values[1] - 3.0).abs() < 1e-14, "{values:?}");
+    fn the_root_of_a_known_matrix() {
+        // Eigenvalues 1 and 3.
+        let root = Symmetric::new(2, &[2.0, 1.0, 1.0, 2.0]).trace_sqrt().unwrap();
+        assert!((root - 1.0 - 3f64.sqrt()).abs() < 1e-14, "{root}");
     }
 
     #[test]
-    fn the_root_times_itself_is_the_matrix() {
-        for (n, rank) in [(1, 1), (5, 5), (40, 40), (40, 7)] {
+    fn a_factor_times_its_transpose_is_the_matrix() {
+        for (n, rank) in [(1, 1), (5, 5), (40, 40), (40, 7), (300, 200)] {
             let matrix = covariance(n, rank);
-            let root = matrix.sqrt().unwrap();
-            let square = product(&root.values, &root.values, n);
-            let worst = square.iter().zip(&matrix.values).map(|(l, r)| (l - r).abs()).fold(0.0, f64::max);
-            assert!(worst < 1e-10 * matrix.trace(), "{n} {rank} {worst}");
-            assert!((root.trace() - matrix.trace_sqrt().unwrap()).abs() < 1e-9 * root.trace());
+            let factor = matrix.factor().unwrap();
+            assert_eq!(factor.0.ncols(), rank);
+            let square = &factor.0 * factor.0.transpose();
+            let worst = (0..n * n).map(|at| (square[(at / n, at % n)] - matrix.values[at]).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-12 * matrix.trace(), "{n} {rank} {worst}");
+            // The root of a matrix squared is the matrix.
+            let squared = factor.sandwich(&matrix).trace_sqrt().unwrap();
+            assert!((squared - matrix.trace()).abs() < 1e-9 * matrix.trace(), "{n} {rank}");
         }
     }
 
     #[test]
     fn zero_has_a_root_and_nan_does_not() {
-        assert_eq!(Symmetric::new(3, &[0.0; 9]).sqrt().unwrap().trace(), 0.0);
-        assert!(Symmetric::new(2, &[1.0, f64::NAN, f64::NAN, 1.0]).sqrt().is_err());
+        assert_eq!(Symmetric::new(3, &[0.0; 9]).trace_sqrt().unwrap(), 0.0);
+        assert_eq!(Symmetric::new(3, &[0.0; 9]).factor().unwrap().0.ncols(), 0);
+        let nan = Symmetric::new(2, &[1.0, f64::NAN, f64::NAN, 1.0]);
+        assert!(nan.trace_sqrt().is_err() && nan.factor().is_err());
     }
 }

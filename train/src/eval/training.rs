@@ -76,7 +76,7 @@ impl Judge {
                 progress(JudgeProgress { step: step + 1, steps, loss });
             }
         }
-        Ok(judge)
+        judge.finished()
     }
 
     /// Cross entropy with smoothed labels, and its gradient by parameter.

@@ -7,7 +7,6 @@
 
 mod ablation;
 mod activation;
-mod canvas;
 mod config;
 mod experiment;
 mod metrics;

@@ -1,7 +1,7 @@
 //! Scatter and field pictures.
 
-use super::canvas::{Canvas, Colour, Place};
 use super::{DIM, Target};
+use crate::canvas::{Canvas, Colour, Place};
 use crate::drift::{Coupling, DriftError, DriftSettings, Negatives, field};
 
 const DATA: Colour = [176, 176, 182];
