@@ -173,3 +173,21 @@ fn statistics_of_another_contract_are_refused_unless_they_are_asked_for() {
     let error = workspace.fail(&["eval", "run", "--measures", "kid", "--statistics", "other-real.npz"]);
     assert!(error.contains("kid compares single images"), "{error}");
 }
+
+#[test]
+fn published_networks_need_their_weights() {
+    let workspace = Workspace::new();
+    images(&workspace.path("images"), 30, 32, 120);
+    images(&workspace.path("drawn"), 12, 32, 100);
+    let eval = ["eval", "drawn", "--data", "images", "--network", "resnet56"];
+    let error = workspace.fail(&eval);
+    assert!(error.contains("--network resnet56 needs --weights"), "{error}");
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/weights/cifar10-resnet56-4bfd9763.safetensors");
+    let weights = weights.to_str().unwrap();
+    workspace.succeed(&[&eval[..], &["--weights", weights, "--measures", "fd,kid", "--json", "found.json"]].concat());
+    let found = &json(&workspace, "found.json")[0];
+    assert!(value(found, "fd-resnet56") > 0.0 && figure(found, "kid-resnet56")["deviation"].is_number(), "{found}");
+    assert_eq!(figure(found, "fd-resnet56")["network_sha256"].as_str().map(str::len), Some(64));
+    let error = workspace.fail(&[&eval[..], &["--weights", weights, "--measures", "accuracy"]].concat());
+    assert!(error.contains("resnet56 knows 10 classes, the data have 2"), "{error}");
+}

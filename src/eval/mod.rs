@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use drifting_models::efficientnet::EfficientNetLite0;
 use drifting_models::weights::write_bytes;
 use drifting_serve::engine::EngineChoice;
 use drifting_train::eval::{
@@ -19,7 +20,7 @@ use drifting_train::run::RunFolder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use self::network::Name;
+use self::network::{Name, Resize};
 use self::real::Real;
 use self::source::{Request, Source};
 use crate::build::build;
@@ -54,6 +55,15 @@ pub(crate) struct Args {
     /// Network in whose features images are compared [default: judge].
     #[arg(long, value_name = "NAME")]
     network: Option<Name>,
+    /// File of the network's weights, as published or as safetensors.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// How images are resized and scaled for the Inception of FID.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    preparation: Resize,
+    /// Side that images are resized to for lite0.
+    #[arg(long, value_name = "PIXELS", default_value_t = EfficientNetLite0::SIDE)]
+    side: usize,
     /// What is measured: fd, kid, is, precision, density, accuracy, diversity, neighbours [default: all that the network
     /// and the images allow].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
