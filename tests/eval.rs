@@ -191,3 +191,55 @@ fn published_networks_need_their_weights() {
     let error = workspace.fail(&[&eval[..], &["--weights", weights, "--measures", "accuracy"]].concat());
     assert!(error.contains("resnet56 knows 10 classes, the data have 2"), "{error}");
 }
+
+#[test]
+fn a_run_measures_itself_while_it_trains() {
+    let workspace = Workspace::new();
+    workspace.tiny_config();
+    workspace.succeed(&["train", "tiny.toml", "--out", "first", "--steps", "2"]);
+    workspace.succeed(&[
+        "eval",
+        "first",
+        "-n",
+        "10",
+        "--network",
+        "judge",
+        "--measures",
+        "fd",
+        "--save-statistics",
+        "real.safetensors",
+    ]);
+    let evaluation = "evaluation={ every = 4, images = 10, weights = \"first/judge.safetensors\", statistics = \"real.safetensors\" }";
+    let train = |out: &str, steps: &str| {
+        workspace.succeed(&["train", "tiny.toml", "--out", out, "--steps", steps, "--set", evaluation])
+    };
+    train("second", "6");
+    let lines = std::fs::read_to_string(workspace.path("second/evaluation.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, [Some(4), Some(6)]);
+    for line in &lines {
+        assert!(
+            line["fd-judge"].as_f64().unwrap() > 0.0 && line["images"] == 100 && line["comparable"] == true,
+            "{line}"
+        );
+    }
+    // Measuring changes nothing.
+    workspace.succeed(&["train", "tiny.toml", "--out", "third", "--steps", "6"]);
+    let weights =
+        |run: &str| std::fs::read(workspace.path(run).join("checkpoints/step_000006/model.safetensors")).unwrap();
+    assert!(weights("second") == weights("third"));
+
+    let other = evaluation.replace("first/judge", "nowhere/judge");
+    let error = workspace.fail(&["train", "tiny.toml", "--out", "other", "--set", &other]);
+    assert!(error.contains("nowhere/judge.safetensors"), "{error}");
+    let resnet = evaluation.replace(
+        "weights = \"first/judge.safetensors\"",
+        &format!(
+            "network = \"resnet56\", weights = {:?}",
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/weights/cifar10-resnet56-4bfd9763.safetensors")
+        ),
+    );
+    let error = workspace.fail(&["train", "tiny.toml", "--out", "other", "--set", &resnet]);
+    assert!(error.contains("evaluation.statistics") && error.contains("resnet56"), "{error}");
+}

@@ -7,6 +7,7 @@ mod features;
 mod load;
 mod loader;
 mod mae;
+mod measuring;
 mod plan;
 mod queue;
 mod schema;
@@ -26,6 +27,7 @@ pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
+pub use measuring::{MeasuringSettings, NetworkName};
 pub use plan::Plan;
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use schema::schema;
@@ -84,6 +86,9 @@ pub struct TrainConfig {
     /// Pictures made of the model.
     #[serde(default)]
     pub sampling: SamplingSettings,
+    /// Measurements on generated images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<MeasuringSettings>,
     /// What the run folder receives, and how often.
     #[serde(default)]
     pub output: OutputSettings,
@@ -227,6 +232,9 @@ impl TrainConfig {
         self.loader.validate()?;
         if let Some(queue) = &self.queue {
             queue.validate(self.batch)?;
+        }
+        if let Some(evaluation) = &self.evaluation {
+            evaluation.validate()?;
         }
         self.optimizer.validate()?;
         self.ema.validate()?;

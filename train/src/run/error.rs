@@ -28,6 +28,9 @@ pub enum RunError {
     /// Optimizer.
     #[error(transparent)]
     Optimizer(#[from] crate::optim::OptimError),
+    /// A measurement.
+    #[error(transparent)]
+    Evaluation(#[from] crate::eval::EvalError),
     /// Images.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),

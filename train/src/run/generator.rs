@@ -9,6 +9,7 @@ use drifting_spec::{Manifest, Provenance};
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::MANIFEST_ENTRY;
+use super::measuring::Measuring;
 use super::{Experiment, Facts, Report, RunError, samples};
 use crate::config::{RunSettings, TrainConfig};
 use crate::data::{Feed, FeedCounters, open_autoencoder};
@@ -23,6 +24,7 @@ pub struct GeneratorRun<'a> {
     trainer: Trainer<'a>,
     /// Makes pictures of generated latents.
     decoder: Option<Box<dyn Autoencoder>>,
+    measuring: Option<Measuring<'a>>,
 }
 
 impl<'a> GeneratorRun<'a> {
@@ -36,7 +38,9 @@ impl<'a> GeneratorRun<'a> {
         if let Some(decoder) = &decoder {
             decoder.image_shape(config.generator.image)?;
         }
-        Ok(Self { config, trainer: Trainer::new(config, feed)?, decoder })
+        let measuring =
+            config.evaluation.as_ref().map(|settings| Measuring::open(config, settings, decoder.as_deref()));
+        Ok(Self { config, trainer: Trainer::new(config, feed)?, measuring: measuring.transpose()?, decoder })
     }
 
     /// Shares the steps with other processes.
@@ -135,6 +139,14 @@ impl Experiment for GeneratorRun<'_> {
             return Ok(None);
         }
         samples::grid(&self.trainer.averaged_generator()?, self.config, decoder).map(Some)
+    }
+
+    fn evaluate(&self, last: bool) -> Result<Option<Map<String, Value>>, RunError> {
+        let Some(measuring) = self.measuring.as_ref().filter(|some| some.is_due(self.step_count(), last)) else {
+            return Ok(None);
+        };
+        let generator = self.trainer.averaged_generator()?;
+        measuring.measure(&generator, self.config.sampling.alpha, self.decoder.as_deref()).map(Some)
     }
 }
 

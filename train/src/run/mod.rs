@@ -4,7 +4,7 @@
 //! RUN/config.toml               the resolved settings
 //! RUN/run.json                  data, weights, and each start: program, machine, time
 //! RUN/metrics.jsonl             one line every few steps
-//! RUN/evaluation.jsonl          measurements on held-out images, where the experiment has them
+//! RUN/evaluation.jsonl          measurements on held-out or generated images, where the experiment has them
 //! RUN/samples/step_000500.png   what was learned so far
 //! RUN/checkpoints/step_000500/  weights, averages, optimizer
 //! RUN/latest                    name of the last checkpoint, written last
@@ -23,6 +23,7 @@ mod failure;
 mod folder;
 mod generator;
 mod lines;
+mod measuring;
 mod model;
 mod record;
 mod report;
