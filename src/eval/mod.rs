@@ -24,7 +24,7 @@ use self::network::{Name, Resize};
 use self::real::Real;
 use self::source::{Request, Source};
 use crate::build::build;
-use crate::{judge, models, train};
+use crate::{judge, memory, models, train};
 
 /// Measure how good generated images are.
 ///
@@ -125,6 +125,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    memory::keep();
     let reports = if args.is_short() { short(args)? } else { evaluate(args)? };
     let evaluations: Vec<Evaluation> = reports.iter().map(|(evaluation, _)| evaluation.clone()).collect();
     if evaluations.len() > 1 && !args.is_short() {

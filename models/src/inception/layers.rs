@@ -72,19 +72,11 @@ impl Unit {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match self.window {
             Window::Square(..) => self.convolution.forward(x)?,
-            Window::Row(length) => self.convolution.forward(&lines(x, 2, length)?)?,
-            Window::Column(length) => self.convolution.forward(&lines(x, 1, length)?)?,
+            Window::Row(length) => self.convolution.forward(&ops::line_channels(x, 2, length)?)?,
+            Window::Column(length) => self.convolution.forward(&ops::line_channels(x, 1, length)?)?,
         };
         Ok(y.relu()?)
     }
-}
-
-/// The channels of `length` pixels around each, along `axis`, zeros outside.
-fn lines(x: &Tensor, axis: usize, length: usize) -> Result<Tensor> {
-    let count = x.dim(axis)?;
-    let padded = x.pad_with_zeros(axis, length / 2, length / 2)?;
-    let shifted = (0..length).map(|shift| padded.narrow(axis, shift, count));
-    Ok(Tensor::cat(&shifted.collect::<candle_core::Result<Vec<_>>>()?, 3)?)
 }
 
 #[derive(Clone, Debug)]
@@ -103,7 +95,7 @@ impl Step {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Unit(unit) => unit.forward(x)?,
-            Self::Fork([first, second]) => Tensor::cat(&[first.forward(x)?, second.forward(x)?], 3)?,
+            Self::Fork([first, second]) => ops::concat_channels(&[first.forward(x)?, second.forward(x)?])?,
             Self::Means { ones, outside } => means(x, ones, *outside)?,
             Self::Maxima(pool) => ops::max_pool(x, *pool)?,
         })
@@ -143,7 +135,7 @@ impl Mixed {
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let branch = |steps: &Vec<Step>| steps.iter().try_fold(x.clone(), |x, step| step.forward(&x));
-        Ok(Tensor::cat(&self.branches.iter().map(branch).collect::<Result<Vec<_>>>()?, 3)?)
+        Ok(ops::concat_channels(&self.branches.iter().map(branch).collect::<Result<Vec<_>>>()?)?)
     }
 }
 
