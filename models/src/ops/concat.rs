@@ -35,7 +35,7 @@ pub fn concat_channels(tensors: &[Tensor]) -> Result<Tensor> {
             }
         }
     });
-    Tensor::from_vec(out, [&before[..], &[width]].concat(), first.device())
+    Tensor::from_vec(out, [before, &[width]].concat(), first.device())
 }
 
 /// The channels of `length` pixels around each of `[n, height, width, channels]` along `axis` (1 or 2), the first pixel's first, zeros
