@@ -49,7 +49,7 @@ impl Block {
     pub(super) fn forward(&self, x: &Tensor, condition: &Tensor) -> Result<Tensor> {
         // Columns: shift, scale, gate of the attention, then of the MLP.
         let modulation = self.modulation.forward(condition)?;
-        if x.device().is_cpu() {
+        if ops::fused(x.device()) {
             return Ok(ops::block(x, &modulation, &self.packed()?, &self.settings)?);
         }
         let column = |i: usize| i * self.settings.sizes.hidden;

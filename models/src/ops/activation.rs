@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -23,7 +24,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 }
 
 fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(activation) } else { activation.plain(x) }
+    if fused(x.device()) { x.contiguous()?.apply_op1(activation) } else { activation.plain(x) }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ use drifting_spec::QkNorm;
 use self::head::{Gradients, Head};
 use super::EPSILON;
 use super::linear::column_sums;
+use super::operations::fused;
 use super::positions::Rotation;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice, written};
@@ -44,7 +45,7 @@ pub fn attention(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<T
     if width != 3 * heads * head_dim || gains.dims() != [2, head_dim] || table != tokens * (head_dim / 2) {
         candle_core::bail!("attention of {:?} with {heads} heads: gains {:?}", qkv.dims(), gains.dims());
     }
-    if qkv.device().is_cpu() {
+    if fused(qkv.device()) {
         let op = Fused { settings: settings.clone(), tokens, head_dim };
         return qkv.contiguous()?.apply_op2(&gains.contiguous()?, op);
     }

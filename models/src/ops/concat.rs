@@ -4,6 +4,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use super::operations::fused;
 use super::storage::{PIECE, Values, written};
 
 /// Tensors `[.., c_i]` one after the other in the last axis, contiguous.
@@ -84,7 +85,7 @@ fn split(tensor: &Tensor) -> Result<(usize, &[usize])> {
 
 /// Whether its numbers can be read here, and nobody asks for its gradient.
 fn is_plain(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !tensor.track_op()
+    fused(tensor.device()) && tensor.dtype() == DType::F32 && !tensor.track_op()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use self::layer::LayerSettings;
 use self::op::Fused;
 use super::conv::{Conv, conv2d};
 use super::group_norm::{GroupNorm, group_norm};
+use super::operations::fused;
 
 /// A convolution without bias and the norm behind it.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,7 @@ pub fn conv_chain(x: &Tensor, parameters: &Tensor, chain: &ConvChain) -> Result<
     if parameters.dims() != [expected] {
         bail!("a chain of convolutions with {expected} parameters: {:?}", parameters.dims());
     }
-    if !x.device().is_cpu() {
+    if !fused(x.device()) {
         return plain(x, parameters, chain);
     }
     let (mut images, mut layers) = (x.dims4()?, Vec::new());

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -13,7 +14,7 @@ use crate::profile;
 /// # Errors
 /// An index outside the table (on the CPU; elsewhere as the device treats it).
 pub fn sum_of_rows(table: &Tensor, indices: &Tensor) -> Result<Tensor> {
-    if !table.device().is_cpu() {
+    if !fused(table.device()) {
         return plain(table, indices);
     }
     let (rows, _) = table.dims2()?;

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -19,7 +20,7 @@ pub fn gated_add(x: &Tensor, y: &Tensor, modulation: &Tensor, offset: usize) -> 
     if x.dims() != y.dims() || rows != batch || offset + hidden > width {
         candle_core::bail!("gated add: {:?} + {:?} by {:?} at {offset}", x.dims(), y.dims(), modulation.dims());
     }
-    if x.device().is_cpu() {
+    if fused(x.device()) {
         let op = GatedAdd { tokens, hidden, width, offset };
         x.contiguous()?.apply_op3(&y.contiguous()?, &modulation.contiguous()?, op)
     } else {

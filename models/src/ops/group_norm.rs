@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use self::kernels::{Affine, Apply, Backward, Statistics};
 use super::linear::column_sums;
+use super::operations::fused;
 use super::simd;
 use super::storage::{Values, slice};
 use crate::profile;
@@ -49,7 +50,7 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm
         bail!("group norm of {:?}: scale {:?}, bias {:?}", x.dims(), scale.dims(), bias.dims());
     }
     settings.check_channels(channels)?;
-    if x.device().is_cpu() {
+    if fused(x.device()) {
         let op = Fused { settings, statistics: Mutex::default() };
         x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, op)
     } else {

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::operations::fused;
 use super::simd;
 use super::storage::slice;
 use crate::profile;
@@ -20,7 +21,7 @@ pub fn inner(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         candle_core::bail!("inner product: x {:?}, gradient {:?}", x.dims(), gradient.dims());
     }
     let gradient = gradient.detach();
-    if x.device().is_cpu() { x.contiguous()?.apply_op2(&gradient.contiguous()?, Inner) } else { plain(x, &gradient) }
+    if fused(x.device()) { x.contiguous()?.apply_op2(&gradient.contiguous()?, Inner) } else { plain(x, &gradient) }
 }
 
 fn plain(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Te
 use rayon::prelude::*;
 
 use super::linear::column_sums;
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -25,7 +26,7 @@ pub fn layer_norm(x: &Tensor, affine: Option<(&Tensor, &Tensor)>, eps: f32) -> R
         bail!("layer norm of {:?}: the last dimension is empty", x.dims());
     }
     match affine {
-        _ if !x.device().is_cpu() => plain(x, affine, eps),
+        _ if !fused(x.device()) => plain(x, affine, eps),
         Some((scale, bias)) => {
             x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, Fused { width, eps })
         }

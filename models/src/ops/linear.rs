@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, Threads, matmul};
+use super::operations::fused;
 use super::simd;
 use super::storage::{Values, slice};
 use crate::profile;
@@ -19,7 +20,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.dims().last() != Some(&inner) || bias.dims() != [out] {
         candle_core::bail!("linear {out}x{inner}: input {:?}, bias {:?}", x.dims(), bias.dims());
     }
-    if x.device().is_cpu() {
+    if fused(x.device()) {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
     } else {
         plain(x, weight, bias)

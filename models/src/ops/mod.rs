@@ -2,7 +2,8 @@
 //!
 //! candle's own fused norms, softmax and rotary embedding silently drop gradients, and its composed ones pass over memory
 //! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
-//! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against.
+//! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against;
+//! [`set_operations`] makes the processor use them too.
 
 mod activation;
 mod attention;
@@ -21,6 +22,7 @@ mod linear;
 pub mod matmul;
 mod max_pool;
 mod norm;
+mod operations;
 mod peak;
 mod positions;
 mod resize;
@@ -46,6 +48,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use max_pool::{MaxPool, max_pool};
 pub use norm::{Modulation, norm};
+pub use operations::{Operations, fused, set_operations};
 pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::EPSILON;
 use super::linear::column_sums;
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -33,7 +34,7 @@ pub fn norm(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, column
     if !(1..=2).contains(&parts) || affine_width != hidden || rows != batch || !fits {
         candle_core::bail!("norm of {:?}: affine {:?}, modulation {:?}", x.dims(), affine.dims(), modulation.dims());
     }
-    if x.device().is_cpu() {
+    if fused(x.device()) {
         let (affine, modulation) = (affine.contiguous()?, modulation.contiguous()?);
         x.contiguous()?.apply_op3(&affine, &modulation, ModulatedNorm { kind, columns })
     } else {

@@ -7,6 +7,7 @@ mod windows;
 
 use self::windows::Windows;
 use super::chunks::in_chunks;
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
@@ -49,7 +50,7 @@ fn resize(x: &Tensor, new: (usize, usize), windows: impl Fn(usize, usize) -> Win
         return Ok(x.clone());
     }
     let resize = Resize { rows: windows(height, new.0), columns: windows(width, new.1) };
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(resize) } else { plain(x, &resize) }
+    if fused(x.device()) { x.contiguous()?.apply_op1(resize) } else { plain(x, &resize) }
 }
 
 fn plain(x: &Tensor, resize: &Resize) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
 use crate::profile;
@@ -14,7 +15,7 @@ pub fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     if gate.dims() != value.dims() {
         candle_core::bail!("swiglu: gate {:?}, value {:?}", gate.dims(), value.dims());
     }
-    if gate.device().is_cpu() { gate.contiguous()?.apply_op2(&value.contiguous()?, SwiGlu) } else { plain(gate, value) }
+    if fused(gate.device()) { gate.contiguous()?.apply_op2(&value.contiguous()?, SwiGlu) } else { plain(gate, value) }
 }
 
 fn plain(gate: &Tensor, value: &Tensor) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
+use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, written};
 use crate::profile;
@@ -17,7 +18,7 @@ const GROUP: usize = 1024;
 /// Axes that are no order of those of `x`.
 pub fn permute(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     let view = x.permute(axes)?;
-    if !x.device().is_cpu() || x.dtype() != DType::F32 || view.is_contiguous() {
+    if !fused(x.device()) || x.dtype() != DType::F32 || view.is_contiguous() {
         return view.contiguous();
     }
     x.apply_op1(Permute { axes: axes.to_vec() })

@@ -1,16 +1,39 @@
-//! How the networks compute.
+//! How and where the networks compute.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
 use drifting_models::ops::matmul::{Precision, set_precision};
-use schemars::JsonSchema;
+use drifting_models::ops::set_operations;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The table `compute`: how the networks compute. The objective, norms, softmaxes, weights and all sums stay in single
+use super::ConfigError;
+
+/// The table `compute`: how and where the networks compute. The objective, norms, softmaxes, weights and all sums stay in single
 /// precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ComputeSettings {
-    /// Precision of what is multiplied in matrix products and 3 x 3 convolutions.
+    /// What trains.
+    pub device: DeviceName,
+    /// Precision of what is multiplied in matrix products and 3 x 3 convolutions, on the processor.
     pub products: Products,
+    /// Which code computes, on the processor.
+    pub operations: Operations,
+}
+
+/// What trains: `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
 }
 
 /// Precision of the factors of matrix products.
@@ -25,6 +48,17 @@ pub enum Products {
     Bf16,
 }
 
+/// Which code computes on the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Operations {
+    /// This program's own operations.
+    #[default]
+    Fused,
+    /// Compositions of general tensor operations, as on a GPU: slow, to hold the others against.
+    Plain,
+}
+
 impl ComputeSettings {
     /// Computes so from now on, in all threads of this process.
     pub fn apply(self) {
@@ -32,5 +66,97 @@ impl ComputeSettings {
             Products::F32 => Precision::F32,
             Products::Bf16 => Precision::Bf16,
         });
+        set_operations(match self.operations {
+            Operations::Fused => drifting_models::ops::Operations::Fused,
+            Operations::Plain => drifting_models::ops::Operations::Plain,
+        });
+    }
+}
+
+impl DeviceName {
+    /// Opens the device. Tensors of two openings of a GPU do not meet.
+    ///
+    /// # Errors
+    /// A device that is not there, or that this program was built without.
+    pub fn open(self) -> Result<Device, ConfigError> {
+        let Self::Cuda(number) = self else { return Ok(Device::Cpu) };
+        let problem = match candle_core::utils::cuda_is_available() {
+            false => {
+                "this program was built without CUDA: cargo build --release --features cuda (docs/cuda.md)".to_owned()
+            }
+            true => match Device::new_cuda(number) {
+                Ok(device) => return Ok(device),
+                Err(error) => format!("GPU {number} cannot be opened: {error}"),
+            },
+        };
+        Err(ConfigError::Invalid { key: "compute.device".to_owned(), problem })
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let number = match name {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            _ => name.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
+        };
+        number.map(Self::Cuda).ok_or_else(|| format!("{name:?} is no device: cpu, cuda or cuda:N"))
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(device: DeviceName) -> Self {
+        device.to_string()
+    }
+}
+
+impl JsonSchema for DeviceName {
+    fn schema_name() -> Cow<'static, str> {
+        "DeviceName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What trains: the processor or an NVIDIA GPU, by its number where there are several.",
+            "type": "string",
+            "pattern": "^(cpu|cuda(:[0-9]+)?)$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_and_written() {
+        for (name, device) in
+            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        {
+            assert_eq!((name.parse(), device.to_string()), (Ok(device), name.to_owned()));
+        }
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+            assert!(name.parse::<DeviceName>().unwrap_err().contains("cpu, cuda or cuda:N"));
+        }
     }
 }

@@ -28,7 +28,7 @@ impl KeyShape {
         self.groups * self.locations
     }
 
-    fn check(&self, key: &str, negatives: usize) -> Result<(), DriftError> {
+    pub(super) fn check(&self, key: &str, negatives: usize) -> Result<(), DriftError> {
         let sizes = [
             ("groups", self.groups),
             ("locations", self.locations),
@@ -39,6 +39,19 @@ impl KeyShape {
         ];
         match sizes.into_iter().find(|&(_, size)| size == 0) {
             Some((name, _)) => Err(shape_error(key, format!("needs at least one of its {name}"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_weights(&self, key: &str, weights: &[f32]) -> Result<(), DriftError> {
+        if weights.len() != self.groups {
+            let problem = format!("{} guidance weights for {} class groups", weights.len(), self.groups);
+            return Err(shape_error(key, problem));
+        }
+        match weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
+            Some(weight) => {
+                Err(shape_error(key, format!("a guidance weight of {weight} is neither 0 nor a positive number")))
+            }
             None => Ok(()),
         }
     }
@@ -95,13 +108,7 @@ impl<'a> KeyBatch<'a> {
                 return Err(shape_error(key, format!("{set} features: {found} numbers, expected {factors:?}")));
             }
         }
-        if features.weight.len() != shape.groups {
-            let problem = format!("{} guidance weights for {} class groups", features.weight.len(), shape.groups);
-            return Err(shape_error(key, problem));
-        }
-        if let Some(weight) = features.weight.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
-            return Err(shape_error(key, format!("a guidance weight of {weight} is neither 0 nor a positive number")));
-        }
+        shape.check_weights(key, features.weight)?;
         Ok(Self { key, shape, features, own_negatives })
     }
 

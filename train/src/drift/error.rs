@@ -33,4 +33,12 @@ pub enum DriftError {
         /// Which samples: generated, unconditional or positive.
         set: &'static str,
     },
+    /// A tensor operation, such as one that the device has no memory for.
+    #[error("feature key {key}: {problem}")]
+    Tensor {
+        /// Name of the feature key.
+        key: String,
+        /// What the operation says.
+        problem: String,
+    },
 }

@@ -8,9 +8,9 @@ use super::settings::DriftSettings;
 
 /// What one feature key contributes to a step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeyOutcome {
+pub struct KeyOutcome<G = Vec<f32>> {
     /// d loss / d G `[groups * Ng, T, D]`: -2 F / (s B Ng D).
-    pub gradient: Vec<f32>,
+    pub gradient: G,
     /// Mean square of F. Both normalisations keep it between 0 and the squared number of temperatures, roughly
     /// constant while training: no measure of progress.
     pub loss: f64,

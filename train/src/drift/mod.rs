@@ -15,6 +15,7 @@
 //! | `spread` | mean squares of V from distances alone | step 5; eq. 25 |
 //! | `phases` | all problems: squares of V, the sum F over temperatures, loss and gradient; streamed or at once | steps 1-6; A.6 |
 //! | `loss`, `field` | all phases of one key, or of one set of samples | eq. 6, 26 |
+//! | `tensors` | the phases in tensor operations, for other devices | |
 //! | `guidance` | weight of unconditional samples, law of alpha | eq. 15, 16; A.7 |
 //!
 //! Problems are small (Ng x (Ng + Nu + Np)) and independent but for the scales, so each is a few matrix products and a few
@@ -38,6 +39,7 @@ mod settings;
 mod sinkhorn;
 mod spare;
 mod spread;
+mod tensors;
 
 pub use batch::{Features, KeyBatch, KeyShape};
 pub use error::DriftError;
@@ -46,6 +48,7 @@ pub use guidance::{AlphaLaw, guidance_weight};
 pub use loss::{KeyOutcome, drift_key};
 pub use phases::{Drifts, Measured, distance_means};
 pub use scale::{KeyScale, Mean, pool};
+pub use tensors::{TensorBatch, TensorDrifts, TensorMeasured};
 pub use settings::{
     Coupling, Distances, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement,
 };

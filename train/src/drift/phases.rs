@@ -425,7 +425,7 @@ fn group_means(batch: &KeyBatch<'_>, sums: &[f64]) -> Vec<Mean> {
     groups.map(|(group, sums)| Mean { sum: sums.iter().sum(), count: count(group) }).collect()
 }
 
-fn check_groups(key: &str, what: &str, found: usize, expected: usize) -> Result<(), DriftError> {
+pub(super) fn check_groups(key: &str, what: &str, found: usize, expected: usize) -> Result<(), DriftError> {
     if found == expected {
         return Ok(());
     }

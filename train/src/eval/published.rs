@@ -7,11 +7,14 @@ use drifting_models::Judgement;
 use drifting_models::efficientnet::EfficientNetLite0;
 use drifting_models::inception::{Inception, Preparation, Variant};
 use drifting_models::resnet::Resnet56;
+use rayon::prelude::*;
 
 use super::{EvalError, Network, Pixels, Result, Sight};
 
 /// The start of the SHA-256 of the weights that FID is defined by, which their published name carries too.
 const FID_SHA256: &str = "6726825d";
+/// Batches that are looked at side by side: where one has little to do at a time, others fill the threads.
+const AT_ONCE: usize = 4;
 /// Side of the images of CIFAR-10.
 const CIFAR_SIDE: usize = 32;
 
@@ -81,6 +84,15 @@ impl Published {
             Kind::Resnet56(_) => 250,
             Kind::Lite0(network) => (20 * EfficientNetLite0::SIDE.pow(2) / network.side().pow(2)).clamp(1, 250),
         }
+    }
+
+    /// Features and logits of a batch of levels `[n, 1 or 3, height, width]`.
+    fn batch_of(&self, levels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let images = levels.to_dtype(DType::F32)?.affine(2.0 / 255.0, -1.0)?;
+        // Grey is three equal colours.
+        let images = if images.dim(1)? == 1 { images.repeat((1, 3, 1, 1))? } else { images };
+        let judgement = self.forward(&images)?;
+        Ok((judgement.features.detach(), judgement.logits.detach()))
     }
 
     fn forward(&self, images: &Tensor) -> drifting_models::Result<Judgement> {
@@ -170,7 +182,7 @@ impl Network for Published {
     fn look(&self, images: &Pixels) -> Result<Sight> {
         let images = &images.images;
         let dims = images.dims4().ok().filter(|(count, channels, ..)| *count > 0 && matches!(channels, 1 | 3));
-        let Some((count, channels, height, width)) = dims else {
+        let Some((count, _, height, width)) = dims else {
             let problem = format!("{}: images {:?}, expected [n, 1 or 3, height, width]", self.name(), images.dims());
             return Err(EvalError::Samples(problem));
         };
@@ -178,17 +190,15 @@ impl Network for Published {
             let problem = format!("resnet56: images of {height} x {width}, expected {CIFAR_SIDE} x {CIFAR_SIDE}");
             return Err(EvalError::Samples(problem));
         }
-        let (mut features, mut logits) = (Vec::new(), Vec::new());
         let batch = self.batch();
-        for start in (0..count).step_by(batch) {
-            let images = images.narrow(0, start, batch.min(count - start))?;
-            let images = images.to_dtype(DType::F32)?.affine(2.0 / 255.0, -1.0)?;
-            // Grey is three equal colours.
-            let images = if channels == 1 { images.repeat((1, 3, 1, 1))? } else { images };
-            let judgement = self.forward(&images)?;
-            features.push(judgement.features.detach());
-            logits.push(judgement.logits.detach());
+        let starts: Vec<usize> = (0..count).step_by(batch).collect();
+        let mut seen = Vec::with_capacity(starts.len());
+        for starts in starts.chunks(AT_ONCE) {
+            let some =
+                starts.par_iter().map(|&start| self.batch_of(&images.narrow(0, start, batch.min(count - start))?));
+            seen.extend(some.collect::<Result<Vec<_>>>()?);
         }
+        let (features, logits): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
         Ok(Sight { features: Tensor::cat(&features, 0)?, logits: Tensor::cat(&logits, 0)? })
     }
 }

@@ -15,6 +15,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 
 use self::dense::Weights;
 use self::geometry::Geometry;
+use super::operations::fused;
 use super::linear::column_sums;
 use super::storage::{Values, slice};
 use crate::profile;
@@ -86,7 +87,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
     {
         bail!("conv2d to {} channels: bias {:?}", geometry.outputs, bias.dims());
     }
-    if !x.device().is_cpu() {
+    if !fused(x.device()) {
         return plain(x, weight, bias, conv);
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);

@@ -1,0 +1,29 @@
+//! Which code computes: the fused operations of this crate, or compositions of candle's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Device;
+
+/// Which code computes on the processor; other devices have candle's operations only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operations {
+    /// The operations of this crate.
+    #[default]
+    Fused,
+    /// The compositions of candle's operations that they are held against: slow, but what runs on other devices.
+    Plain,
+}
+
+/// Whether the processor computes like any other device.
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Sets which code computes from now on, in all threads. A graph goes backward by the operations that it was made of.
+pub fn set_operations(operations: Operations) {
+    PLAIN.store(operations == Operations::Plain, Ordering::Relaxed);
+}
+
+/// Whether tensors on `device` go through fused operations.
+#[must_use]
+pub fn fused(device: &Device) -> bool {
+    device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
+}
