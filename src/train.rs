@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use drifting_train::config::{ExperimentConfig, MaeTrainConfig, Override, Plan, TrainConfig};
+use drifting_train::config::{DeviceName, ExperimentConfig, MaeTrainConfig, Override, Plan, TrainConfig};
 use drifting_train::data::{DataSource, Dataset};
 use drifting_train::mae::MaeRun;
 use drifting_train::profile::{self, Machine, Profile};
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Number of steps in place of the configuration's.
     #[arg(long)]
     steps: Option<u64>,
+    /// What trains, in place of the configuration's `compute.device`: `cpu`, `cuda` or `cuda:N`.
+    #[arg(long)]
+    device: Option<DeviceName>,
     /// Settings that may differ from those that the run was started with: keys or sections; `data` and `weights` also
     /// stand for the contents of their files.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
@@ -75,7 +78,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn among(args: &Args, ranks: &dyn Ranks) -> Result<ExitCode> {
     memory::keep();
-    let mut experiment = ExperimentConfig::load(&args.config, &args.set)?;
+    let device = args.device.map(|device| format!("compute.device=\"{device}\"").parse()).transpose();
+    let device = device.map_err(anyhow::Error::msg)?;
+    let set: Vec<Override> = args.set.iter().cloned().chain(device).collect();
+    let mut experiment = ExperimentConfig::load(&args.config, &set)?;
     if let Some(steps) = args.steps {
         experiment.set_steps(steps);
     }

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use drifting_models::ops::matmul::{Precision, precision, set_precision};
-use drifting_models::ops::{Conv, Padding, conv2d, linear};
+use drifting_models::ops::{Conv, Operations, Padding, conv2d, linear, set_operations};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -60,6 +60,14 @@ fn results_and_gradients_differ_by_the_rounding_of_the_numbers() {
             let difference = difference(half, full);
             // A number is off by 2^-9 at most, by 0.6 of that in the mean; gradients come of two products.
             assert!((1e-5..8e-3).contains(&difference) || name.contains("stride"), "{name}, {i}: {difference}");
+        }
+    }
+    // As other devices compute it.
+    set_operations(Operations::Plain);
+    for ((name, (inputs, of)), full) in cases.iter().zip(&full) {
+        for (i, (half, full)) in all(inputs, of).iter().zip(full).enumerate() {
+            let difference = difference(half, full);
+            assert!((1e-5..8e-3).contains(&difference) || i == 3, "{name} in plain operations, {i}: {difference}");
         }
     }
 }

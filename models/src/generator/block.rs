@@ -52,6 +52,9 @@ impl Block {
         if ops::fused(x.device()) {
             return Ok(ops::block(x, &modulation, &self.packed()?, &self.settings)?);
         }
+        if ops::recomputes() {
+            return Ok(ops::block_recomputed(x, &modulation, &self.packed()?, &self.settings)?);
+        }
         let column = |i: usize| i * self.settings.sizes.hidden;
         let normed = self.norms[0].forward(x, &modulation, Modulation { shift: column(0), scale: column(1) })?;
         let gains = Tensor::stack(&self.gains, 0)?;

@@ -10,6 +10,7 @@ use super::EPSILON;
 use super::linear::column_sums;
 use super::operations::fused;
 use super::positions::Rotation;
+use super::product::{factor, product};
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice, written};
 use super::transpose::gather;
@@ -77,10 +78,10 @@ fn plain(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<Tensor> {
         Tensor::cat(&[new_low, new_high], 3)
     };
     let (q, k) = (prepare(0)?, prepare(1)?);
-    let logits = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * (head_dim as f64).powf(-0.5))?;
+    let logits = (product(&factor(&q)?, &factor(&k.transpose(2, 3)?.contiguous()?)?)? * (head_dim as f64).powf(-0.5))?;
     let exp = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
-    weights.matmul(&part(2)?)?.transpose(1, 2)?.reshape((batch, tokens, width / 3))
+    product(&factor(&weights)?, &factor(&part(2)?)?)?.transpose(1, 2)?.reshape((batch, tokens, width / 3))
 }
 
 /// Tasks that the heads of all images are split into.

@@ -7,6 +7,7 @@
 //! [`gated_add`](super::gated_add)), which the tests hold it against.
 
 mod backward;
+mod composed;
 mod forward;
 mod weights;
 
@@ -19,8 +20,10 @@ use rayon::prelude::*;
 pub use self::weights::BlockSizes;
 
 use self::backward::Backward;
+use self::composed::composed;
 use self::forward::{Forward, Saved};
 use super::attention::Attention;
+use super::reversible::recomputed;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use crate::profile;
@@ -52,6 +55,23 @@ pub struct BlockSettings {
 /// # Errors
 /// Shapes that do not fit each other.
 pub fn block(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<Tensor> {
+    check(x, modulation, weights, settings)?;
+    let op = Block { settings: settings.clone(), saved: Mutex::default() };
+    x.contiguous()?.apply_op3(&modulation.contiguous()?, &weights.contiguous()?, op)
+}
+
+/// As [`block`] on any device, out of single operations: only the inputs are kept for the way back, on which the rest is
+/// computed once more.
+///
+/// # Errors
+/// Shapes that do not fit each other.
+pub fn block_recomputed(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<Tensor> {
+    check(x, modulation, weights, settings)?;
+    let settings = settings.clone();
+    recomputed([x, modulation, weights], move |[x, modulation, weights]| composed(x, modulation, weights, &settings))
+}
+
+fn check(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<()> {
     let (batch, tokens, hidden) = x.dims3()?;
     let sizes = settings.sizes;
     let table = settings.attention.rotation.as_ref().map(|rotation| rotation.cos.len());
@@ -64,8 +84,7 @@ pub fn block(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &Block
         let (modulation, weights) = (modulation.dims(), weights.dims());
         candle_core::bail!("block of {:?}: modulation {modulation:?}, weights {weights:?}, {sizes:?}", x.dims());
     }
-    let op = Block { settings: settings.clone(), saved: Mutex::default() };
-    x.contiguous()?.apply_op3(&modulation.contiguous()?, &weights.contiguous()?, op)
+    Ok(())
 }
 
 struct Block {

@@ -27,3 +27,18 @@ pub fn set_operations(operations: Operations) {
 pub fn fused(device: &Device) -> bool {
     device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
 }
+
+/// Whether blocks keep only their inputs.
+static RECOMPUTE: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether the blocks of generators keep only their inputs for the way back and compute the rest once more, where operations
+/// are not [`fused`]: a third more arithmetic for a fraction of the memory.
+pub fn set_recomputation(recompute: bool) {
+    RECOMPUTE.store(recompute, Ordering::Relaxed);
+}
+
+/// What [`set_recomputation`] said.
+#[must_use]
+pub fn recomputes() -> bool {
+    RECOMPUTE.load(Ordering::Relaxed)
+}

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 use drifting_models::ops::matmul::{Precision, set_precision};
-use drifting_models::ops::set_operations;
+use drifting_models::ops::{set_operations, set_recomputation};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub struct ComputeSettings {
     pub products: Products,
     /// Which code computes, on the processor.
     pub operations: Operations,
+    /// Keep only the inputs of the generator's blocks for the way back and compute the rest once more: less memory on a GPU.
+    pub recompute: bool,
 }
 
 /// What trains: `cpu`, `cuda` or `cuda:N`.
@@ -70,6 +72,7 @@ impl ComputeSettings {
             Operations::Fused => drifting_models::ops::Operations::Fused,
             Operations::Plain => drifting_models::ops::Operations::Plain,
         });
+        set_recomputation(self.recompute);
     }
 }
 
@@ -150,8 +153,7 @@ mod tests {
 
     #[test]
     fn devices_are_read_and_written() {
-        for (name, device) in
-            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        for (name, device) in [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
         {
             assert_eq!((name.parse(), device.to_string()), (Ok(device), name.to_owned()));
         }

@@ -20,7 +20,7 @@ use drifting_spec::{AlphaRange, GeneratorConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use compute::{ComputeSettings, Products};
+pub use compute::{ComputeSettings, DeviceName, Operations, Products};
 pub use experiment::ExperimentConfig;
 pub use features::{EncoderSettings, FeatureSettings, InputStatistic};
 pub(crate) use load::to_toml;

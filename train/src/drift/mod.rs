@@ -48,7 +48,7 @@ pub use guidance::{AlphaLaw, guidance_weight};
 pub use loss::{KeyOutcome, drift_key};
 pub use phases::{Drifts, Measured, distance_means};
 pub use scale::{KeyScale, Mean, pool};
-pub use tensors::{TensorBatch, TensorDrifts, TensorMeasured};
 pub use settings::{
     Coupling, Distances, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement,
 };
+pub use tensors::{TensorBatch, TensorDrifts, TensorMeasured};

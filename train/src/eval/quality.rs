@@ -42,7 +42,7 @@ impl Samples {
             for (index, class) in (first..).zip(classes) {
                 inputs.push_seeded(config, seed, index, *class, alpha);
             }
-            batches.push(generator.run(&inputs)?);
+            batches.push(generator.run(&inputs)?.to_device(&Device::Cpu)?);
         }
         Ok(Self { images: Tensor::cat(&batches, 0)?, labels })
     }

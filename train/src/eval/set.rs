@@ -132,7 +132,7 @@ impl ImageSet for GeneratedImages<'_> {
             for &image in part {
                 inputs.push_seeded(config, self.seed, image as u64, image / self.per_class.max(1), self.alpha);
             }
-            let images = self.generator.run(&inputs)?;
+            let images = self.generator.run(&inputs)?.to_device(&Device::Cpu)?;
             let (numbers, _) =
                 pictures(&images, config.image, self.decoder).map_err(|error| EvalError::Samples(error.to_string()))?;
             if let Some(at) = numbers.iter().position(|value| !value.is_finite()) {

@@ -21,12 +21,12 @@ impl ConvNextEncoder {
     ///
     /// # Errors
     /// Names the file and what is wrong with it; images that are not in colour.
-    pub fn open(folder: &Path, image: ImageShape) -> Result<Self, FeatureError> {
+    pub fn open(folder: &Path, image: ImageShape, device: &Device) -> Result<Self, FeatureError> {
         if image.channels != 3 {
             let problem = format!("needs images of 3 channels, not {}", image.channels);
             return Err(FeatureError::Mismatch { key: "convnext", problem });
         }
-        let network = ConvNext::open(folder, &Device::Cpu)?;
+        let network = ConvNext::open(folder, device)?;
         Ok(Self { folder: folder.display().to_string(), ..Self::new(network) })
     }
 

@@ -52,10 +52,10 @@ impl MaeEncoder {
     ///
     /// # Errors
     /// Names the file and what would be right.
-    pub fn open(path: &Path, image: ImageShape) -> Result<Self, FeatureError> {
+    pub fn open(path: &Path, image: ImageShape, device: &Device) -> Result<Self, FeatureError> {
         let path = if path.is_dir() { in_run_folder(path)? } else { path.to_owned() };
         let failed = |problem: String| FeatureError::Encoder { key: KEY, path: path.clone(), problem };
-        let file = weights::read(&path, &Device::Cpu)?;
+        let file = weights::read(&path, device)?;
         let Some(json) = CONFIG_ENTRIES.iter().find_map(|entry| file.metadata.get(*entry)) else {
             let problem = "has no header that describes a masked autoencoder; drifting train and import write one";
             return Err(failed(problem.to_owned()));
@@ -64,7 +64,7 @@ impl MaeEncoder {
         if config.image != image {
             return Err(failed(format!("is for images of {:?}, the generator makes {image:?}", config.image)));
         }
-        let mae = Mae::frozen(config, Source::Tensors(file.tensors), &Device::Cpu)?;
+        let mae = Mae::frozen(config, Source::Tensors(file.tensors), device)?;
         Ok(Self { file: Some((path.display().to_string(), file.sha256)), ..Self::new(mae) })
     }
 }
@@ -139,18 +139,18 @@ mod tests {
         std::fs::create_dir_all(&checkpoint).unwrap();
         let file = checkpoint.join("ema_0.9995.safetensors");
         write(&file, "mae");
-        let missing = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        let missing = MaeEncoder::open(folder.path(), IMAGE, &Device::Cpu).unwrap_err().to_string();
         assert!(missing.contains("features.encoder.mae") && missing.contains("latest"), "{missing}");
         std::fs::write(folder.path().join(LATEST), "step_000007\n").unwrap();
         for path in [folder.path(), &file] {
-            let encoder = MaeEncoder::open(path, IMAGE).unwrap();
+            let encoder = MaeEncoder::open(path, IMAGE, &Device::Cpu).unwrap();
             let maps: Vec<_> = encoder.maps().iter().map(|map| map.name.as_str()).collect();
             assert_eq!(maps, ["x", "conv1", "layer1", "layer2", "layer3", "layer4"]);
             let files = encoder.weight_files();
             assert!(files[0].0.ends_with("ema_0.9995.safetensors") && files[0].1.len() == 64, "{files:?}");
         }
         write(&checkpoint.join("ema_0.9.safetensors"), "mae");
-        let several = MaeEncoder::open(folder.path(), IMAGE).unwrap_err().to_string();
+        let several = MaeEncoder::open(folder.path(), IMAGE, &Device::Cpu).unwrap_err().to_string();
         assert!(several.contains("several moving averages; name the file of one"), "{several}");
     }
 
@@ -168,10 +168,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("encoder.safetensors");
         write(&path, "config");
-        MaeEncoder::open(&path, IMAGE).unwrap();
+        MaeEncoder::open(&path, IMAGE, &Device::Cpu).unwrap();
         let other = ImageShape { channels: 3, ..IMAGE };
-        assert!(MaeEncoder::open(&path, other).unwrap_err().to_string().contains("is for images of"));
+        assert!(MaeEncoder::open(&path, other, &Device::Cpu).unwrap_err().to_string().contains("is for images of"));
         write(&path, "manifest");
-        assert!(MaeEncoder::open(&path, IMAGE).unwrap_err().to_string().contains("no header that describes"));
+        assert!(
+            MaeEncoder::open(&path, IMAGE, &Device::Cpu).unwrap_err().to_string().contains("no header that describes")
+        );
     }
 }

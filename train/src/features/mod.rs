@@ -14,6 +14,7 @@ mod mae;
 mod pixel;
 mod space;
 mod statistic;
+mod tensors;
 
 pub use convnext::{ConvNextEncoder, convnext_maps};
 pub use decoded::Decoded;
@@ -24,3 +25,4 @@ pub use mae::{MaeEncoder, mae_maps};
 pub use pixel::PixelKey;
 pub use space::{Encoded, FeatureSpace, Gradients, Views};
 pub use statistic::{MapShape, Statistic};
+pub use tensors::TensorGradients;

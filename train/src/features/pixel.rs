@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::FeatureError;
 
 /// Added to the variance of a cell before the root (method section 6).
-const STD_EPSILON: f32 = 1e-6;
+pub(super) const STD_EPSILON: f32 = 1e-6;
 
 /// A feature key of the raw image. The image is cut into square cells where the name has a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

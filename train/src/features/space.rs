@@ -13,13 +13,14 @@ use rayon::prelude::*;
 
 use super::key::{FeatureKey, Origin, available_keys, select_keys};
 use super::statistic::Statistic;
-use super::{ConvNextEncoder, Decoded, Encoder, FeatureError, MaeEncoder, MapInfo};
+use super::{ConvNextEncoder, Decoded, Encoder, FeatureError, MaeEncoder, MapInfo, MapShape};
 use crate::config::{EncoderSettings, FeatureSettings};
 
 /// Encoders with the keys of a run.
 #[derive(Debug)]
 pub struct FeatureSpace {
     image: ImageShape,
+    device: Device,
     encoders: Vec<Box<dyn Encoder>>,
     maps: Vec<MapInfo>,
     keys: Vec<FeatureKey>,
@@ -27,7 +28,7 @@ pub struct FeatureSpace {
 }
 
 impl FeatureSpace {
-    /// The keys that `names` ask for, of images of shape `image`; see [`select_keys`].
+    /// The keys that `names` ask for, of images of shape `image` on the processor; see [`select_keys`].
     ///
     /// # Errors
     /// As [`select_keys`].
@@ -35,16 +36,22 @@ impl FeatureSpace {
         let maps: Vec<_> = encoders.iter().flat_map(|encoder| encoder.maps()).cloned().collect();
         let keys = select_keys(&available_keys(image, &maps)?, image, names)?;
         let weight_files = encoders.iter().flat_map(|encoder| encoder.weight_files()).collect();
-        Ok(Self { image, encoders, maps, keys, weight_files })
+        Ok(Self { image, device: Device::Cpu, encoders, maps, keys, weight_files })
     }
 
-    /// The feature spaces of a run.
+    /// The same keys for images on `device`, where the encoders are.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
+    }
+
+    /// The feature spaces of a run on `device`.
     ///
     /// # Errors
     /// An encoder that cannot be read or takes other images; keys as in [`select_keys`].
-    pub fn open(image: ImageShape, settings: &FeatureSettings) -> Result<Self, FeatureError> {
+    pub fn open(image: ImageShape, settings: &FeatureSettings, device: &Device) -> Result<Self, FeatureError> {
         let autoencoder: Option<Arc<dyn Autoencoder>> = match &settings.decoder {
-            Some(folder) => Some(autoencoder::open(folder, &Device::Cpu)?.into()),
+            Some(folder) => Some(autoencoder::open(folder, device)?.into()),
             None => None,
         };
         let seen = match &autoencoder {
@@ -53,16 +60,32 @@ impl FeatureSpace {
         };
         let mut encoders: Vec<Box<dyn Encoder>> = Vec::new();
         if let Some(EncoderSettings { mae }) = &settings.encoder {
-            let encoder = MaeEncoder::open(mae, seen)?;
+            let encoder = MaeEncoder::open(mae, seen, device)?;
             encoders.push(Box::new(encoder.with_input_statistic(settings.input_statistic)));
         }
         if let Some(folder) = &settings.convnext {
-            encoders.push(Box::new(ConvNextEncoder::open(folder, seen)?));
+            encoders.push(Box::new(ConvNextEncoder::open(folder, seen, device)?));
         }
         if let Some(autoencoder) = autoencoder {
             encoders = vec![Box::new(Decoded::new(autoencoder, encoders))];
         }
-        Self::new(image, encoders, &settings.keys)
+        Ok(Self::new(image, encoders, &settings.keys)?.on(device))
+    }
+
+    /// Shape of the images.
+    pub(super) fn image(&self) -> ImageShape {
+        self.image
+    }
+
+    /// Sizes of a map by its number.
+    pub(super) fn map_shape(&self, index: usize) -> MapShape {
+        self.maps[index].shape
+    }
+
+    /// Where the encoders are.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The files that the encoders' weights come from, with their SHA-256 in hexadecimal.
@@ -99,11 +122,17 @@ impl FeatureSpace {
 /// Images and their maps.
 #[derive(Debug)]
 pub struct Encoded {
-    images: Tensor,
-    maps: Vec<Option<Tensor>>,
+    pub(super) images: Tensor,
+    pub(super) maps: Vec<Option<Tensor>>,
 }
 
 impl Encoded {
+    /// Where the images are.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.images.device()
+    }
+
     /// Access to the numbers.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use drifting_models::profile;
 use super::cells::Cells;
 
 /// Added to variances and mean squares before the root (method section 6).
-const EPSILON: f32 = 1e-6;
+pub(super) const EPSILON: f32 = 1e-6;
 
 /// Sizes of a map: images are `[height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Statistic {
         centres
     }
 
-    fn cell(&self, MapShape { height, width, .. }: MapShape) -> (usize, usize) {
+    pub(super) fn cell(&self, MapShape { height, width, .. }: MapShape) -> (usize, usize) {
         match *self {
             Self::Raw => (1, 1),
             Self::CellMeans(cell) | Self::CellStds(cell) => (cell, cell),

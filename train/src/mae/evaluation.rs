@@ -1,7 +1,7 @@
 //! Measurements on held-out images, as the official code takes them: trained and averaged weights, with masks and
 //! without.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use drifting_models::Mae;
 use drifting_models::nn::Source;
 use rayon::prelude::*;
@@ -54,7 +54,7 @@ pub(super) fn evaluate(trainer: &MaeTrainer<'_>, held_out: &LabelledBatch) -> Re
     let mut found = Map::from_iter([("images".to_owned(), json!(held_out.labels.len()))]);
     for (name, weights) in [("raw".to_owned(), trainer.mae.params().tensors())].into_iter().chain(averages) {
         // Without gradients, so that nothing is kept for a way back.
-        let mae = Mae::frozen(config.mae.clone(), Source::Tensors(weights), &Device::Cpu)?;
+        let mae = Mae::frozen(config.mae.clone(), Source::Tensors(weights), trainer.mae.device())?;
         let masked = measure(&mae, held_out, config, config.masking.ratio)?;
         let seen = measure(&mae, held_out, config, 0.0)?;
         let value = json!({

@@ -1,6 +1,5 @@
 //! What the network makes of what it does not see: original, masked, and with the hidden positions filled in.
 
-use candle_core::Device;
 use drifting_models::Mae;
 use drifting_models::nn::Source;
 use drifting_spec::{MaeConfig, pixels};
@@ -27,7 +26,7 @@ pub(super) fn picture(trainer: &MaeTrainer<'_>, batch: &LabelledBatch) -> Result
         Some(average) => average.tensors().clone(),
         None => trainer.mae.params().tensors(),
     };
-    let mae = Mae::frozen(config.mae.clone(), Source::Tensors(weights), &Device::Cpu)?;
+    let mae = Mae::frozen(config.mae.clone(), Source::Tensors(weights), trainer.mae.device())?;
     let (images, _) = tensors(batch, 0, count, config, mae.device())?;
     let mask = Masks::new(&config.mae, config.seed, config.masking.ratio).held_out().draw(0, count, mae.device())?;
     let found = mae.reconstruct(&images, &mask)?;

@@ -75,7 +75,8 @@ impl<'a> MaeTrainer<'a> {
         if wanted != found {
             return Err(invalid("mae.image", format!("{wanted:?}, the data have {found:?}")));
         }
-        let mae = Mae::new(config.mae.clone(), Source::Seed(config.seed), &Device::Cpu)?;
+        let device = config.compute.device.open()?;
+        let mae = Mae::new(config.mae.clone(), Source::Seed(config.seed), &device)?;
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, mae.params())?;
@@ -168,7 +169,7 @@ impl<'a> MaeTrainer<'a> {
         weights: BTreeMap<String, Tensor>,
         state: &BTreeMap<String, Tensor>,
     ) -> Result<(), RunError> {
-        let mae = Mae::new(self.config.mae.clone(), Source::Tensors(weights), &Device::Cpu)?;
+        let mae = Mae::new(self.config.mae.clone(), Source::Tensors(weights), self.mae.device())?;
         self.learner.restore(mae.params(), state)?;
         self.mae = mae;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use drifting_models::Generator;
 use drifting_models::autoencoder::Autoencoder;
 use drifting_spec::{ImageShape, Inputs, pixels};
@@ -40,7 +40,7 @@ pub fn grid(
     if inputs.batch() == 0 {
         return Err(failed("sampling: a grid needs classes, alphas and images".to_owned()));
     }
-    let (images, shape) = pictures(&generator.run(&inputs)?, config.generator.image, decoder)?;
+    let (images, shape) = pictures(&generator.run(&inputs)?.to_device(&Device::Cpu)?, config.generator.image, decoder)?;
     let bytes = images.chunks_exact(shape.len()).map(|image| pixels::to_bytes([-1.0, 1.0], image, shape));
     let bytes = bytes.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.to_string()))?;
     let columns = settings.grid_alphas.len() * settings.grid_images;

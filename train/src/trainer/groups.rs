@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::Tensor;
+use drifting_models::ops;
 use drifting_spec::ImageShape;
 
 use super::error::StepError;
 use super::objective::StepObjective;
-use crate::drift::{DriftError, Features, KeyBatch, KeyShape};
+use crate::drift::{
+    DriftError, Features, KeyBatch, KeyShape, Mean, Measured, TensorBatch, TensorMeasured, distance_means,
+};
 use crate::features::{Encoded, FeatureKey, Views};
 
 /// Images of each class group.
@@ -58,36 +61,100 @@ impl Chunk {
         Ok(Self { generated, real: step.space.encode(&real)?, groups, sizes })
     }
 
-    /// Access to the numbers of all features.
+    /// The class groups.
+    pub(super) fn groups(&self) -> Range<usize> {
+        self.groups.clone()
+    }
+
+    /// Access to all features, where they are.
     pub(super) fn views(&self) -> Result<ChunkViews<'_>, StepError> {
-        Ok(ChunkViews { generated: self.generated.views()?, real: self.real.views()?, chunk: self })
+        Ok(match ops::fused(self.generated.device()) {
+            true => ChunkViews::Host(HostViews {
+                generated: self.generated.views()?,
+                real: self.real.views()?,
+                chunk: self,
+            }),
+            false => ChunkViews::Device(DeviceViews(self)),
+        })
+    }
+
+    fn shape(&self, key: &FeatureKey) -> KeyShape {
+        let GroupSizes { generated, positives, unconditional } = self.sizes;
+        let (groups, locations, dim) = (self.groups.len(), key.locations(), key.dim());
+        KeyShape { groups, locations, generated, positives, unconditional, dim }
+    }
+}
+
+/// The features of a [`Chunk`].
+pub(super) enum ChunkViews<'a> {
+    /// As numbers.
+    Host(HostViews<'a>),
+    /// As tensors, on another device.
+    Device(DeviceViews<'a>),
+}
+
+impl ChunkViews<'_> {
+    /// Mean distances of each class group under one key.
+    pub(super) fn distance_means(&self, step: &StepObjective<'_>, key: &FeatureKey) -> Result<Vec<Mean>, StepError> {
+        Ok(match self {
+            Self::Host(views) => distance_means(&views.features(step, key).batch()?, step.settings)?,
+            Self::Device(views) => views.measured(step, key)?.distance_means().to_vec(),
+        })
+    }
+
+    /// Mean squares of the drifts of each temperature and class group, with these mean distances.
+    pub(super) fn square_means(
+        &self,
+        step: &StepObjective<'_>,
+        key: &FeatureKey,
+        mean_distances: &[f64],
+    ) -> Result<Vec<Vec<Mean>>, StepError> {
+        Ok(match self {
+            Self::Host(views) => {
+                let features = views.features(step, key);
+                let measured = Measured::new(&features.batch()?, step.settings)?;
+                measured.drifts(mean_distances)?.square_means().to_vec()
+            }
+            Self::Device(views) => views.measured(step, key)?.drifts(mean_distances)?.square_means().to_vec(),
+        })
     }
 }
 
 /// The numbers behind a [`Chunk`].
-pub(super) struct ChunkViews<'a> {
+pub(super) struct HostViews<'a> {
     pub(super) generated: Views<'a>,
     real: Views<'a>,
     chunk: &'a Chunk,
 }
 
-impl ChunkViews<'_> {
-    /// The class groups.
-    pub(super) fn groups(&self) -> Range<usize> {
-        self.chunk.groups.clone()
-    }
-
+impl HostViews<'_> {
     /// The features under one key.
     pub(super) fn features<'v>(&'v self, step: &StepObjective<'v>, key: &'v FeatureKey) -> KeyFeatures<'v> {
-        let GroupSizes { generated, positives, unconditional } = self.chunk.sizes;
-        let (groups, locations, dim) = (self.groups(), key.locations(), key.dim());
         KeyFeatures {
             key: key.name(),
-            shape: KeyShape { groups: groups.len(), locations, generated, positives, unconditional, dim },
+            shape: self.chunk.shape(key),
             generated: self.generated.features(step.space, key),
             real: self.real.features(step.space, key),
-            weights: &step.weights[groups],
+            weights: &step.weights[self.chunk.groups()],
         }
+    }
+}
+
+/// The tensors of a [`Chunk`].
+pub(super) struct DeviceViews<'a>(&'a Chunk);
+
+impl DeviceViews<'_> {
+    /// The distances under one key.
+    pub(super) fn measured<'v>(
+        &self,
+        step: &StepObjective<'v>,
+        key: &'v FeatureKey,
+    ) -> Result<TensorMeasured<'v>, StepError> {
+        let chunk = self.0;
+        let (generated, real) = (chunk.generated.features(step.space, key)?, chunk.real.features(step.space, key)?);
+        let weights = &step.weights[chunk.groups()];
+        let batch = TensorBatch::new(key.name(), chunk.shape(key), &generated, &real, weights)?;
+        Ok(TensorMeasured::new(batch, step.settings)?)
     }
 }
 

@@ -3,13 +3,13 @@
 mod error;
 mod groups;
 mod objective;
+mod phases;
 mod report;
 mod state;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::Device;
 use drifting_models::Generator;
 use drifting_models::nn::Source;
 use drifting_spec::{Inputs, Stream};
@@ -49,11 +49,12 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Settings that contradict themselves, the data or the encoder.
     pub fn new(config: &'a TrainConfig, feed: Box<dyn Feed>) -> Result<Self, TrainError> {
-        let space = FeatureSpace::open(config.generator.image, &config.features)?;
+        let device = config.compute.device.open()?;
+        let space = FeatureSpace::open(config.generator.image, &config.features, &device)?;
         Self::with_features(config, feed, space)
     }
 
-    /// As [`new`](Self::new) with feature spaces that are already open.
+    /// As [`new`](Self::new) with feature spaces that are already open, on their device.
     ///
     /// # Errors
     /// Settings that contradict themselves or the data.
@@ -64,7 +65,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, TrainError> {
         config.validate()?;
         check_data(config, feed.info())?;
-        let generator = Generator::new(config.generator.clone(), Source::Seed(config.seed), &Device::Cpu)?;
+        let generator = Generator::new(config.generator.clone(), Source::Seed(config.seed), space.device())?;
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, generator.params())?;
@@ -117,7 +118,7 @@ impl<'a> Trainer<'a> {
             Some(average) => average.tensors().clone(),
             None => self.generator.params().tensors(),
         };
-        Ok(Generator::new(self.config.generator.clone(), Source::Tensors(weights), &Device::Cpu)?)
+        Ok(Generator::new(self.config.generator.clone(), Source::Tensors(weights), self.space.device())?)
     }
 
     /// Numbers of the last step's real images in the data set, that of a step that failed included.

@@ -13,9 +13,10 @@ use drifting_spec::Inputs;
 
 use super::error::StepError;
 use super::groups::{Chunk, ChunkViews, GroupSizes, RealImages};
+use super::phases::Phases;
 use super::report::{KeyMetrics, Timings, timed};
-use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, distance_means, pool};
-use crate::features::{FeatureKey, FeatureSpace, Gradients};
+use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, pool};
+use crate::features::{FeatureKey, FeatureSpace, Gradients, TensorGradients};
 use crate::ranks::{Ranks, Share, sum_lists};
 use drifting_models::profile;
 
@@ -93,16 +94,7 @@ impl StepObjective<'_> {
             let images = timed("generate", &mut timings.generate, || self.generate(range.clone()))?;
             let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range, &images))?;
             let seed = timed("drift", &mut timings.drift, || {
-                let views = chunk.views()?;
-                let mut pulled = Gradients::new(self.space);
-                for (index, key) in keys.iter().enumerate() {
-                    let known = known.as_ref().map(|means| &means[index]);
-                    let outcome = self.key(key, &views, (share, known), &mut means[index])?;
-                    losses[index] += outcome.loss;
-                    pulled.add(self.space, &views.generated, key, outcome.gradient);
-                }
-                drop(views);
-                Ok::<_, StepError>(pulled.seed(&chunk.generated)?)
+                self.seed(&chunk, (share, known.as_deref()), &mut means, &mut losses)
             })?;
             timed("backward", &mut timings.backward, || self.backward(seed, &mut gradients))?;
         }
@@ -137,7 +129,7 @@ impl StepObjective<'_> {
             timed("drift", &mut timings.drift, || {
                 let views = chunk.views()?;
                 for (key, means) in keys.iter().zip(&mut means) {
-                    means.distances.extend(distance_means(&views.features(self, key).batch()?, self.settings)?);
+                    means.distances.extend(views.distance_means(self, key)?);
                 }
                 Ok::<_, StepError>(())
             })?;
@@ -150,9 +142,7 @@ impl StepObjective<'_> {
                 let views = chunk.views()?;
                 for ((key, means), squares) in keys.iter().zip(&means).zip(&mut squares) {
                     let distances = share.part(&pool(&means.distances, ScaleScope::Batch), 1)[range.clone()].to_vec();
-                    let features = views.features(self, key);
-                    let measured = Measured::new(&features.batch()?, self.settings)?;
-                    squares.extend(&[], measured.drifts(&distances)?.square_means());
+                    squares.extend(&[], &views.square_means(self, key, &distances)?);
                 }
                 Ok::<_, StepError>(())
             })?;
@@ -218,19 +208,53 @@ impl StepObjective<'_> {
         Ok(())
     }
 
+    /// A scalar whose backward hands the generated images and maps of a stretch of groups their gradients; means and losses of
+    /// all keys are added to what was found in stretches before.
+    fn seed(
+        &self,
+        chunk: &Chunk,
+        (share, known): (Share, Option<&[KeyMeans]>),
+        means: &mut [KeyMeans],
+        losses: &mut [f64],
+    ) -> Result<Option<Tensor>, StepError> {
+        let keys = self.space.keys().iter().zip(means).zip(losses).enumerate();
+        let keys =
+            keys.map(|(at, ((key, seen), loss))| (key, (chunk.groups(), share, known.map(|all| &all[at])), seen, loss));
+        match chunk.views()? {
+            ChunkViews::Host(views) => {
+                let mut pulled = Gradients::new(self.space);
+                for (key, whole, seen, loss) in keys {
+                    let features = views.features(self, key);
+                    let measured = Measured::new(&features.batch()?, self.settings)?;
+                    let outcome = self.key(key, &measured, whole, seen)?;
+                    *loss += outcome.loss;
+                    pulled.add(self.space, &views.generated, key, outcome.gradient);
+                }
+                drop(views);
+                Ok(pulled.seed(&chunk.generated)?)
+            }
+            ChunkViews::Device(views) => {
+                let mut pulled = TensorGradients::new(&chunk.generated);
+                for (key, whole, seen, loss) in keys {
+                    let outcome = self.key(key, &views.measured(self, key)?, whole, seen)?;
+                    *loss += outcome.loss;
+                    pulled.add(self.space, &chunk.generated, key, &outcome.gradient)?;
+                }
+                Ok(pulled.seed(&chunk.generated)?)
+            }
+        }
+    }
+
     /// Loss and gradient of one key for one stretch of groups; its means go to `seen`.
-    fn key(
+    fn key<G>(
         &self,
         key: &FeatureKey,
-        views: &ChunkViews<'_>,
-        (share, known): (Share, Option<&KeyMeans>),
+        measured: &dyn Phases<G>,
+        (range, share, known): (Range<usize>, Share, Option<&KeyMeans>),
         seen: &mut KeyMeans,
-    ) -> Result<KeyOutcome, StepError> {
+    ) -> Result<KeyOutcome<G>, StepError> {
         let scope = self.settings.scale_scope;
         let past = self.past.get(key.name()).filter(|_| scope == ScaleScope::Ema);
-        let range = views.groups();
-        let features = views.features(self, key);
-        let measured = Measured::new(&features.batch()?, self.settings)?;
         let distances = match (past, known) {
             (Some(past), _) => vec![past.distance; range.len()],
             (None, Some(known)) => share.part(&pool(&known.distances, scope), 1)[range.clone()].to_vec(),

@@ -40,7 +40,7 @@ impl Trainer<'_> {
         weights: BTreeMap<String, Tensor>,
         state: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainError> {
-        let generator = Generator::new(self.config.generator.clone(), Source::Tensors(weights), &Device::Cpu)?;
+        let generator = Generator::new(self.config.generator.clone(), Source::Tensors(weights), self.space.device())?;
         let past = self.scales(state)?;
         self.learner.restore(generator.params(), state)?;
         self.feed.restore(self.learner.step_count(), &of_prefix(state, FEED))?;

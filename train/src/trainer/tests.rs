@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::data::{DataError, DataSource, Dataset, DirectFeed};

@@ -11,6 +11,7 @@ use drifting_train::optim::{AdamWSettings, Decay, Learner, Learning, Schedule, g
 use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, KeyMetrics, Objective, RealImages, StepObjective, Timings};
 
+use crate::AFTER_STEP;
 use crate::support::{LATENT, Tensors, channels_first, difference, generator, io, numbers, space};
 
 const TEMPERATURES: [&str; 3] = ["0.2", "0.05", "0.02"];
@@ -175,14 +176,14 @@ impl Comparison<'_> {
     }
 
     /// Every tensor under `prefix`, relative to its largest number.
-    fn tensors(&self, prefix: &str, found: &Tensors, rounded: &Tensors) -> Tally {
+    fn tensors(&self, prefix: &str, bar: f64, [found, rounded]: [&Tensors; 2]) -> Tally {
         let mut tally = Tally::default();
         for (name, expected) in &self.golden.io {
             let Some(theirs) = name.strip_prefix(prefix) else { continue };
             let of = |tensors: &Tensors| numbers(&in_their_layout(theirs, tensors));
             let (found, rounded) = (of(found), of(rounded));
             let spread = difference(name, &rounded, &found);
-            tally.take(name, difference(name, &found, &numbers(expected)), spread, 1e-3);
+            tally.take(name, difference(name, &found, &numbers(expected)), spread, bar);
         }
         assert!(tally.count > 30, "{prefix}: {}", tally.count);
         tally
@@ -201,7 +202,7 @@ impl Comparison<'_> {
         println!("gradient norm {:.2e}", tally.worst);
         println!("infos: {}", self.infos());
         println!("gradient norms: {}", self.norms());
-        println!("gradients: {}", self.tensors("grad.", &found.gradients, &rounded.gradients));
+        println!("gradients: {}", self.tensors("grad.", 1e-3, [&found.gradients, &rounded.gradients]));
     }
 }
 
@@ -287,8 +288,11 @@ fn golden_step_all_at_once_and_streamed() {
     let (params, average) = after_step(&golden, &whole.gradients);
     let (rounded_params, rounded_average) = after_step(&golden, &rounded.gradients);
     let comparison = Comparison { golden: &golden, found: &whole, rounded: &rounded };
-    println!("parameters after the step: {}", comparison.tensors("param_after.", &params, &rounded_params));
-    println!("averages after the step: {}", comparison.tensors("ema_after.", &average, &rounded_average));
+    println!(
+        "parameters after the step: {}",
+        comparison.tensors("param_after.", AFTER_STEP, [&params, &rounded_params])
+    );
+    println!("averages after the step: {}", comparison.tensors("ema_after.", AFTER_STEP, [&average, &rounded_average]));
 }
 
 /// With the reference's own scales in place of ours, its rounding of mean distances plays no part.

@@ -8,3 +8,14 @@ mod golden;
 mod memory;
 mod streaming;
 mod support;
+
+/// How far a parameter may be from the authors' after their step, relative to the largest of its tensor.
+const AFTER_STEP: f64 = 1e-3;
+
+/// How far a gradient of groups that are worked a few at a time may be from that of all at once, relative to its largest number.
+const STREAMED: f64 = 1e-5;
+
+/// What the steps are computed on.
+fn device() -> candle_core::Device {
+    candle_core::Device::Cpu
+}

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Device;
 use drifting_models::{Generator, Mae, nn};
 use drifting_spec::{GeneratorConfig, ImageShape, Inputs, MaeConfig, Stream};
 use drifting_train::drift::{
@@ -13,6 +12,7 @@ use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, Objective, RealImages, StepObjective, Timings};
 
 use crate::support::{difference, numbers};
+use crate::{STREAMED, device};
 
 const IMAGE: ImageShape = ImageShape { channels: 1, height: 8, width: 8 };
 const SIZES: GroupSizes = GroupSizes { generated: 4, positives: 5, unconditional: 3 };
@@ -32,15 +32,15 @@ impl Case {
         let mut config = GeneratorConfig::new(IMAGE, 4, 16, 1, 2, 10);
         config.style_tokens = 2;
         // The last layer starts at zero; given weights make the images differ.
-        let fresh = Generator::new(config.clone(), nn::Source::Seed(1), &Device::Cpu).unwrap();
+        let fresh = Generator::new(config.clone(), nn::Source::Seed(1), &device()).unwrap();
         let given = fresh.params().tensors().into_iter().map(|(name, tensor)| {
             let noise = Stream::new(2, &name, 0).normals(tensor.elem_count());
-            let noise = candle_core::Tensor::from_vec(noise, tensor.shape(), &Device::Cpu).unwrap();
+            let noise = candle_core::Tensor::from_vec(noise, tensor.shape(), &device()).unwrap();
             (name, (tensor + (noise * 0.1).unwrap()).unwrap())
         });
-        let generator = Generator::new(config, nn::Source::Tensors(given.collect()), &Device::Cpu).unwrap();
+        let generator = Generator::new(config, nn::Source::Tensors(given.collect()), &device()).unwrap();
         let mae = MaeConfig { blocks: [1, 2, 1, 1], norm_groups: 2, ..MaeConfig::new(IMAGE, 1, 4, 3) };
-        let mae = Mae::frozen(mae, nn::Source::Seed(3), &Device::Cpu).unwrap();
+        let mae = Mae::frozen(mae, nn::Source::Seed(3), &device()).unwrap();
         let keys = ["all", "patch_2", "std_4"].map(str::to_owned);
         let space = FeatureSpace::new(IMAGE, vec![Box::new(MaeEncoder::new(mae))], &keys).unwrap();
         let alphas = [1.0, 1.5, 3.0, 1.2, 2.0];
@@ -83,10 +83,10 @@ impl Case {
         let whole = self.objective(settings, 0, past);
         for at_once in [1, 2] {
             let streamed = self.objective(settings, at_once, past);
-            assert!((streamed.loss / whole.loss - 1.0).abs() < 1e-5, "{} {}", streamed.loss, whole.loss);
+            assert!((streamed.loss / whole.loss - 1.0).abs() < STREAMED, "{} {}", streamed.loss, whole.loss);
             for (name, gradient) in &whole.gradients {
                 let found = difference(name, &numbers(&streamed.gradients[name]), &numbers(gradient));
-                assert!(found <= 1e-5, "{at_once} at once, {name}: {found:.1e} {settings:?}");
+                assert!(found <= STREAMED, "{at_once} at once, {name}: {found:.1e} {settings:?}");
             }
             for (name, key) in &whole.keys {
                 let streamed = &streamed.keys[name];
@@ -127,7 +127,7 @@ fn past_scales_replace_those_of_the_step() {
     // The scales of the same step change nothing.
     let same = case.assert_streams(&settings, &first.scales);
     for (name, gradient) in &first.gradients {
-        assert!(difference(name, &numbers(&same.gradients[name]), &numbers(gradient)) < 1e-5);
+        assert!(difference(name, &numbers(&same.gradients[name]), &numbers(gradient)) < STREAMED);
     }
     let mut past = first.scales.clone();
     past.values_mut().for_each(|scale| {

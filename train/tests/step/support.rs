@@ -9,6 +9,8 @@ use drifting_models::{Generator, Mae, nn};
 use drifting_spec::{ImageShape, MaeConfig};
 use drifting_train::features::{FeatureSpace, MaeEncoder};
 
+use crate::device;
+
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
 
 /// The folder that DRIFTING_GOLDEN names, else the project's own copy of its small files.
@@ -29,7 +31,7 @@ pub(crate) fn mae() -> Mae {
     let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_slice(&shapes).unwrap();
     let tree = shapes.iter().map(|(name, shape)| (name.clone(), by_rule(name, shape).unwrap())).collect();
     let source = nn::Source::Tensors(mae_from_tree(&config, tree).unwrap());
-    Mae::frozen(config, source, &Device::Cpu).unwrap()
+    Mae::frozen(config, source, &device()).unwrap()
 }
 
 /// All keys of the golden encoder.
@@ -39,7 +41,7 @@ pub(crate) fn space() -> FeatureSpace {
 
 pub(crate) fn generator() -> Generator {
     let imported = import_generator(&golden("generator")).unwrap();
-    Generator::new(imported.config, nn::Source::Tensors(imported.tensors), &Device::Cpu).unwrap()
+    Generator::new(imported.config, nn::Source::Tensors(imported.tensors), &device()).unwrap()
 }
 
 /// `[.., row, column, channel]` to `[.., channel, row, column]`.

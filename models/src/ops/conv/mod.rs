@@ -9,14 +9,15 @@ mod depthwise;
 mod direct;
 pub(super) mod geometry;
 mod kernel;
+mod tensors;
 mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use self::dense::Weights;
 use self::geometry::Geometry;
-use super::operations::fused;
 use super::linear::column_sums;
+use super::operations::fused;
 use super::storage::{Values, slice};
 use crate::profile;
 
@@ -88,7 +89,11 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
         bail!("conv2d to {} channels: bias {:?}", geometry.outputs, bias.dims());
     }
     if !fused(x.device()) {
-        return plain(x, weight, bias, conv);
+        return if geometry.is_depthwise() || geometry.batch == 0 {
+            plain(x, weight, bias, conv)
+        } else {
+            tensors::convolution(geometry, x, weight, bias)
+        };
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {

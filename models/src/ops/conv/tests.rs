@@ -51,6 +51,19 @@ fn agrees_with_candle() {
 }
 
 #[test]
+fn tensor_operations_agree_with_candle() {
+    for (images, kernel, conv) in cases().into_iter().filter(|(.., conv)| conv.groups == 1) {
+        let inputs = [random("x", &images), random("weight", &kernel), random("bias", &kernel[3..])];
+        let ours = |t: &[Tensor]| {
+            let geometry = Geometry::new(t[0].dims4()?, t[1].dims4()?, conv)?;
+            tensors::convolution(geometry, &t[0], &t[1], t.get(2))
+        };
+        agrees(&inputs, ours, |t| plain(&t[0], &t[1], Some(&t[2]), conv));
+        agrees(&inputs[..2], ours, |t| plain(&t[0], &t[1], None, conv));
+    }
+}
+
+#[test]
 fn the_result_has_the_size_that_it_should() {
     // A 3 x 3 kernel of ones over ones counts the pixels under it.
     let (x, weight) = (Tensor::ones((1, 3, 4, 1), DType::F32, &Device::Cpu), random("w", &[3, 3, 1, 1]));

@@ -30,11 +30,7 @@ pub(super) struct Affinities<'a> {
 }
 
 impl<'a> Affinities<'a> {
-    pub(super) fn new(
-        batch: &TensorBatch<'_>,
-        settings: &'a DriftSettings,
-        itself: &'a Tensor,
-    ) -> TensorResult<Self> {
+    pub(super) fn new(batch: &TensorBatch<'_>, settings: &'a DriftSettings, itself: &'a Tensor) -> TensorResult<Self> {
         let columns = batch.columns();
         let groups = batch.weight.len();
         let weights: Vec<f32> =

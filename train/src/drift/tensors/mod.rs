@@ -63,7 +63,7 @@ impl<'a> TensorBatch<'a> {
             sets.push(real.narrow(0, 0, middle)?);
             Ok(sets)
         };
-        let sets = sets().map_err(|error| failed(key, error))?;
+        let sets = sets().map_err(|error| failed(key, &error))?;
         Ok(Self { key, shape, sets, weight })
     }
 
@@ -111,7 +111,8 @@ impl<'a> TensorBatch<'a> {
             unconditional: &unconditional,
             weight: self.weight,
         };
-        let found = KeyBatch::new(self.key, self.shape, features).and_then(|batch| Measured::new(&batch, settings).map(drop));
+        let found =
+            KeyBatch::new(self.key, self.shape, features).and_then(|batch| Measured::new(&batch, settings).map(drop));
         found.err().unwrap_or_else(unknown)
     }
 }
@@ -138,7 +139,7 @@ impl<'a> TensorMeasured<'a> {
     pub fn new(batch: TensorBatch<'a>, settings: &'a DriftSettings) -> Result<Self, DriftError> {
         settings.validate()?;
         let key = batch.key;
-        let measured = Self::measure(batch, settings).map_err(|error| failed(key, error))?;
+        let measured = Self::measure(batch, settings).map_err(|error| failed(key, &error))?;
         match measured.means.iter().all(|mean| mean.sum.is_finite()) {
             true => Ok(measured),
             false => Err(measured.batch.culprit(settings)),
@@ -189,7 +190,7 @@ impl<'a> TensorMeasured<'a> {
         let TensorBatch { key, shape, .. } = self.batch;
         check_groups(key, "mean distances", mean_distances.len(), shape.groups)?;
         let units = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, self.settings)).collect();
-        TensorDrifts::measure(self, units).map_err(|error| failed(key, error))
+        TensorDrifts::measure(self, units).map_err(|error| failed(key, &error))
     }
 }
 
@@ -206,7 +207,7 @@ pub struct TensorDrifts<'a> {
 impl<'a> TensorDrifts<'a> {
     fn measure(measured: &'a TensorMeasured<'a>, units: Vec<Units>) -> TensorResult<Self> {
         let TensorMeasured { batch, settings, points, distances, itself, .. } = measured;
-        let KeyShape { groups, locations, generated, dim, .. } = batch.shape;
+        let KeyShape { locations, generated, dim, .. } = batch.shape;
         let shares = batch.spread(units.iter().map(|units| f64::from(units.distance).recip()))?;
         let mut scaled = distances.broadcast_mul(&shares)?;
         if settings.mask_self_negatives {
@@ -227,7 +228,6 @@ impl<'a> TensorDrifts<'a> {
             Mean { sum: f64::from(sum) / (unit * unit), count }
         };
         let sums = Tensor::stack(&sums, 0)?.to_vec2::<f32>()?;
-        debug_assert!(sums.iter().all(|sums| sums.len() == groups));
         let squares = sums.iter().map(|sums| units.iter().zip(sums).map(mean).collect()).collect();
         Ok(Self { measured, units, drifts, squares })
     }
@@ -247,7 +247,7 @@ impl<'a> TensorDrifts<'a> {
         for squares in mean_squares {
             check_groups(key, "mean squares", squares.len(), shape.groups)?;
         }
-        self.add_up(mean_squares, groups).map_err(|error| failed(key, error))
+        self.add_up(mean_squares, groups).map_err(|error| failed(key, &error))
     }
 
     fn add_up(&self, mean_squares: &[Vec<f64>], all_groups: usize) -> TensorResult<KeyOutcome<Tensor>> {
@@ -286,7 +286,7 @@ impl<'a> TensorDrifts<'a> {
     }
 }
 
-fn failed(key: &str, error: candle_core::Error) -> DriftError {
+fn failed(key: &str, error: &candle_core::Error) -> DriftError {
     DriftError::Tensor { key: key.to_owned(), problem: error.to_string() }
 }
 

@@ -1,0 +1,25 @@
+//! Matrix products of tensors in the precision of products, on any device.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::matmul::{Precision, precision};
+
+/// The factor `x` as products take it.
+pub(super) fn factor(x: &Tensor) -> Result<Tensor> {
+    match (precision(), x.device().is_cpu()) {
+        (Precision::F32, _) => Ok(x.clone()),
+        (Precision::Bf16, false) => x.to_dtype(DType::BF16),
+        // candle has no products of bfloat16 on the processor.
+        (Precision::Bf16, true) => x.to_dtype(DType::BF16)?.to_dtype(DType::F32),
+    }
+}
+
+/// The product of two [factors](factor), in single precision.
+pub(super) fn product(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    x.matmul(y)?.to_dtype(DType::F32)
+}
+
+/// The sums of the columns of `[rows, columns]`: as a product, which devices are fast at.
+pub(super) fn sum_of_rows(x: &Tensor) -> Result<Tensor> {
+    Tensor::ones((1, x.dim(0)?), x.dtype(), x.device())?.matmul(x)?.squeeze(0)
+}

@@ -1,0 +1,37 @@
+//! The golden step and streamed groups as a device other than the processor computes them: in plain tensor operations.
+//!
+//! Those run on the processor unless `DRIFTING_TEST_DEVICE` says `cuda`, which needs a GPU and the feature `cuda`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
+
+use std::sync::OnceLock;
+
+use candle_core::Device;
+use drifting_models::ops::{Operations, set_operations};
+use drifting_train::config::DeviceName;
+
+#[path = "../step/golden.rs"]
+mod golden;
+#[path = "../step/streaming.rs"]
+mod streaming;
+#[path = "../step/support.rs"]
+mod support;
+
+/// How far a parameter may be from the authors' after their step, relative to the largest of its tensor. The first step of AdamW
+/// follows the signs of gradients, also of those that are zero but for rounding.
+const AFTER_STEP: f64 = 2e-3;
+
+/// How far a gradient of groups that are worked a few at a time may be from that of all at once, relative to its largest number:
+/// products of other numbers of rows add in another order.
+const STREAMED: f64 = 5e-5;
+
+/// What the steps are computed on.
+fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    let open = || {
+        set_operations(Operations::Plain);
+        let name = std::env::var("DRIFTING_TEST_DEVICE").unwrap_or("cpu".to_owned());
+        name.parse::<DeviceName>().unwrap().open().unwrap()
+    };
+    DEVICE.get_or_init(open).clone()
+}
