@@ -13,14 +13,14 @@ use drifting_models::efficientnet::EfficientNetLite0;
 use drifting_models::weights::write_bytes;
 use drifting_serve::engine::EngineChoice;
 use drifting_train::eval::{
-    Contract, EvalError, Evaluation, ImageSet, Measure, Provenance, QualityReport, RealImages, Rounding, Settings,
-    Yardstick, curve, sweep,
+    Contract, EvalError, Evaluation, ImageSet, Measure, NetworkName, Provenance, QualityReport, RealImages, Rounding,
+    Settings, Yardstick, curve, sweep,
 };
 use drifting_train::run::RunFolder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use self::network::{Name, Resize};
+use self::network::Resize;
 use self::real::Real;
 use self::source::{Request, Source};
 use crate::build::build;
@@ -53,8 +53,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
     /// Network in whose features images are compared [default: judge].
-    #[arg(long, value_name = "NAME")]
-    network: Option<Name>,
+    #[arg(long, value_name = "NAME", value_parser = network::name())]
+    network: Option<NetworkName>,
     /// File of the network's weights, as published or as safetensors.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,

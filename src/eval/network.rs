@@ -4,27 +4,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use drifting_models::inception::Preparation;
 use drifting_train::data::Dataset;
-use drifting_train::eval::{Judge, Network, Published};
+use drifting_train::eval::{Network, NetworkName, Sizing};
 
 use super::Args;
 use crate::judge;
 
-/// Networks by the names that a person types.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Name {
-    /// The small CNN that is trained on the real images.
-    #[default]
-    Judge,
-    /// The ResNet-56 of CIFAR-10.
-    Resnet56,
-    /// The Inception-V3 of FID.
-    Inception,
-    /// The Inception-V3 of torchvision.
-    InceptionTorchvision,
-    /// EfficientNet-Lite0 of ImageNet.
-    Lite0,
+/// Reads a network's name.
+pub(super) fn name() -> impl TypedValueParser<Value = NetworkName> {
+    let names = NetworkName::ALL.map(|network| PossibleValue::new(network.name()).help(network.about()));
+    PossibleValuesParser::new(names).try_map(|name| {
+        let named = NetworkName::ALL.into_iter().find(|network| network.name() == name);
+        named.ok_or_else(|| format!("{name} is no network"))
+    })
 }
 
 /// How images are resized and scaled for the Inception of FID.
@@ -49,22 +43,15 @@ impl From<Resize> for Preparation {
 /// Opens the network that was asked for: the judge of `training` images, kept at `judge`, or published weights.
 pub(super) fn open(args: &Args, training: Option<&Dataset>, judge: Option<&Path>) -> Result<Box<dyn Network>> {
     let name = args.network.unwrap_or_default();
-    let weights = || {
-        let said = name.to_possible_value().map(|name| name.get_name().to_owned()).unwrap_or_default();
-        args.weights
-            .as_deref()
-            .with_context(|| format!("--network {said} needs --weights with the file of its weights"))
-    };
-    Ok(match (name, training) {
-        (Name::Judge, Some(training)) => Box::new(judge::judge(training, judge)?),
-        (Name::Judge, None) => {
-            let path =
-                judge.context("--network judge needs --data to learn from, or --judge with one that has learned")?;
-            Box::new(Judge::load(path)?)
+    let weights = match (name, training) {
+        (NetworkName::Judge, Some(training)) => return Ok(Box::new(judge::judge(training, judge)?)),
+        (NetworkName::Judge, None) => {
+            judge.context("--network judge needs --data to learn from, or --judge with one that has learned")?
         }
-        (Name::Resnet56, _) => Box::new(Published::resnet56(weights()?)?),
-        (Name::Inception, _) => Box::new(Published::inception(weights()?, args.preparation.into())?),
-        (Name::InceptionTorchvision, _) => Box::new(Published::inception_torchvision(weights()?)?),
-        (Name::Lite0, _) => Box::new(Published::lite0(weights()?, args.side)?),
-    })
+        _ => {
+            let problem = || format!("--network {} needs --weights with the file of its weights", name.name());
+            args.weights.as_deref().with_context(problem)?
+        }
+    };
+    Ok(name.open(weights, Sizing { preparation: args.preparation.into(), side: args.side })?)
 }

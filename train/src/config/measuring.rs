@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+use crate::eval::NetworkName;
 
 /// The table `evaluation` of a generator: every few steps, images of the first moving average are compared with the statistics of
 /// real ones, which `drifting eval --save-statistics` makes; what is found goes to `evaluation.jsonl`.
@@ -25,23 +26,6 @@ pub struct MeasuringSettings {
     pub weights: PathBuf,
     /// Statistics of the real images: a file of `drifting eval`, or a published .npz.
     pub statistics: PathBuf,
-}
-
-/// Networks for judging, by their names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkName {
-    /// The small CNN that `drifting eval` trains on the real images.
-    #[default]
-    Judge,
-    /// The ResNet-56 of CIFAR-10.
-    Resnet56,
-    /// The Inception-V3 of FID, with images resized as the drifting paper's evaluation does.
-    Inception,
-    /// The Inception-V3 of torchvision.
-    InceptionTorchvision,
-    /// EfficientNet-Lite0 of ImageNet.
-    Lite0,
 }
 
 fn every() -> u64 {

@@ -27,7 +27,7 @@ pub(crate) use load::to_toml;
 pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
-pub use measuring::{MeasuringSettings, NetworkName};
+pub use measuring::MeasuringSettings;
 pub use plan::Plan;
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use schema::schema;

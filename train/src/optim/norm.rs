@@ -28,22 +28,24 @@ impl GlobalNorm {
 /// # Errors
 /// A gradient with a number that is not finite, by name.
 pub fn global_norm(gradients: &BTreeMap<String, Tensor>) -> Result<GlobalNorm> {
-    let mut total = 0.0;
-    for (name, gradient) in gradients {
-        let sum = square_sum(gradient)?;
-        // Squares of finite f32 cannot overflow an f64: the sum is finite exactly when every number is.
-        if !sum.is_finite() {
-            return Err(OptimError::NotFinite { name: name.clone() });
-        }
-        total += sum;
+    let sums = match gradients.values().next() {
+        Some(first) if !first.device().is_cpu() => device_sums(gradients)?,
+        _ => gradients.values().map(square_sum).collect::<Result<_>>()?,
+    };
+    // Squares of finite f32 cannot overflow an f64: the sum is finite exactly when every number is.
+    match gradients.keys().zip(&sums).find(|(_, sum)| !sum.is_finite()) {
+        Some((name, _)) => Err(OptimError::NotFinite { name: name.clone() }),
+        None => Ok(GlobalNorm(sums.iter().sum::<f64>().sqrt())),
     }
-    Ok(GlobalNorm(total.sqrt()))
+}
+
+/// The sums of the squares of gradients on another device, which waits for the host once.
+fn device_sums(gradients: &BTreeMap<String, Tensor>) -> Result<Vec<f64>> {
+    let sums = gradients.values().map(|gradient| gradient.to_dtype(DType::F64)?.sqr()?.sum_all());
+    Ok(Tensor::stack(&sums.collect::<candle_core::Result<Vec<_>>>()?, 0)?.to_vec1()?)
 }
 
 fn square_sum(tensor: &Tensor) -> Result<f64> {
-    if !tensor.device().is_cpu() {
-        return Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?);
-    }
     let tensor = tensor.contiguous()?;
     Ok(with_slice(&tensor, |values| {
         if values.len() <= CHUNK {
@@ -86,6 +88,17 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(global_norm(&gradients).unwrap().0.to_bits(), norm.0.to_bits());
         }
+    }
+
+    #[test]
+    fn other_devices_find_the_same_sums() {
+        let gradients = ["a", "b"].map(|name| {
+            let numbers = Stream::new(1, name, 0).normals(100);
+            (name.to_owned(), Tensor::from_vec(numbers, (4, 25), &Device::Cpu).unwrap())
+        });
+        let gradients = BTreeMap::from(gradients);
+        let sum: f64 = device_sums(&gradients).unwrap().iter().sum();
+        assert!((sum.sqrt() / global_norm(&gradients).unwrap().0 - 1.0).abs() < 1e-12);
     }
 
     #[test]

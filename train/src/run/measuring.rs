@@ -4,16 +4,14 @@ use std::fmt;
 
 use drifting_models::Generator;
 use drifting_models::autoencoder::Autoencoder;
-use drifting_models::efficientnet::EfficientNetLite0;
-use drifting_models::inception::Preparation;
 use drifting_spec::ImageShape;
 use serde_json::{Map, Value, json};
 
 use super::RunError;
-use crate::config::{MeasuringSettings, NetworkName, TrainConfig};
+use crate::config::{MeasuringSettings, TrainConfig};
 use crate::eval::{
-    Contract, EvalError, GeneratedImages, Judge, Measure, Network, Provenance, Published, Rounding, Settings,
-    Statistics, Yardstick,
+    Contract, EvalError, GeneratedImages, Measure, Network, Provenance, Rounding, Settings, Sizing, Statistics,
+    Yardstick,
 };
 
 /// Seed of the images that are measured; training never saw their noise.
@@ -50,7 +48,8 @@ impl<'a> Measuring<'a> {
             let problem = format!("the generator makes latents of {} channels: set sampling.decoder", shape.channels);
             return Err(RunError::mismatch("evaluation", problem));
         }
-        let (network, statistics) = (open(settings)?, Statistics::open(&settings.statistics)?);
+        let (network, statistics) =
+            (settings.network.open(&settings.weights, Sizing::default())?, Statistics::open(&settings.statistics)?);
         let rounding = if network.distance_name() == "FID" { Rounding::Truncated } else { Rounding::Nearest };
         let contract = Contract::new(network.as_ref(), shape, rounding);
         let measuring = Self { settings, network, statistics, contract, shape };
@@ -99,15 +98,4 @@ impl<'a> Measuring<'a> {
         let settings = Settings { network, measures, classes: Vec::new(), labelled: false, seed: SEED };
         Yardstick::of_statistics(settings, self.statistics.clone(), &self.contract, false)
     }
-}
-
-fn open(settings: &MeasuringSettings) -> Result<Box<dyn Network>, EvalError> {
-    let weights = &settings.weights;
-    Ok(match settings.network {
-        NetworkName::Judge => Box::new(Judge::load(weights)?),
-        NetworkName::Resnet56 => Box::new(Published::resnet56(weights)?),
-        NetworkName::Inception => Box::new(Published::inception(weights, Preparation::Tensorflow)?),
-        NetworkName::InceptionTorchvision => Box::new(Published::inception_torchvision(weights)?),
-        NetworkName::Lite0 => Box::new(Published::lite0(weights, EfficientNetLite0::SIDE)?),
-    })
 }
