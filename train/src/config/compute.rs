@@ -150,13 +150,21 @@ mod tests {
 
     #[test]
     fn devices_are_read_and_written() {
-        for (name, device) in
-            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        for (name, device) in [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
         {
             assert_eq!((name.parse(), device.to_string()), (Ok(device), name.to_owned()));
         }
         for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
             assert!(name.parse::<DeviceName>().unwrap_err().contains("cpu, cuda or cuda:N"));
         }
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_an_error_that_says_why() {
+        // No machine has a hundred GPUs.
+        let message = DeviceName::Cuda(99).open().unwrap_err().to_string();
+        let why =
+            if cfg!(feature = "cuda") { "GPU 99 cannot be opened: DriverError(CUDA_ERROR_" } else { "--features cuda" };
+        assert!(message.contains("compute.device") && message.contains(why), "{message}");
     }
 }
