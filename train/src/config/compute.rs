@@ -161,4 +161,13 @@ mod tests {
             assert!(name.parse::<DeviceName>().unwrap_err().contains("cpu, cuda or cuda:N"));
         }
     }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_an_error_that_says_why() {
+        // No machine has a hundred GPUs.
+        let message = DeviceName::Cuda(99).open().unwrap_err().to_string();
+        let why =
+            if cfg!(feature = "cuda") { "GPU 99 cannot be opened: DriverError(CUDA_ERROR_" } else { "--features cuda" };
+        assert!(message.contains("compute.device") && message.contains(why), "{message}");
+    }
 }
