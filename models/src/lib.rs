@@ -2,6 +2,7 @@
 
 pub mod autoencoder;
 pub mod convnext;
+pub mod device;
 pub mod efficientnet;
 mod error;
 mod generator;

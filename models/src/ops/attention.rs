@@ -2,24 +2,23 @@
 //!
 //! On the CPU each head of each image is taken by itself ([`head`]).
 
-use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use drifting_spec::QkNorm;
 
 use self::head::{Gradients, Head};
-use super::EPSILON;
 use super::linear::column_sums;
 use super::operations::fused;
 use super::positions::Rotation;
-use super::product::{factor, product};
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice, written};
+use super::tensors;
 use super::transpose::gather;
 use crate::profile;
 
 pub(super) mod head;
 
 /// Added under the root of the L2 norm of queries and keys.
-const L2_FLOOR: f32 = 1e-12;
+pub(super) const L2_FLOOR: f32 = 1e-12;
 
 /// How attention treats queries and keys.
 #[derive(Clone, Debug)]
@@ -50,10 +49,14 @@ pub fn attention(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<T
         let op = Fused { settings: settings.clone(), tokens, head_dim };
         return qkv.contiguous()?.apply_op2(&gains.contiguous()?, op);
     }
-    plain(qkv, gains, settings)
+    tensors::attention(qkv, gains, settings)
 }
 
+#[cfg(test)]
 fn plain(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<Tensor> {
+    use super::EPSILON;
+    use candle_core::D;
+
     let (batch, tokens, width) = qkv.dims3()?;
     let (heads, head_dim) = (settings.heads, width / 3 / settings.heads);
     let packed = qkv.reshape((batch, tokens, 3, heads, head_dim))?;
@@ -70,18 +73,17 @@ fn plain(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<Tensor> {
         };
         let Some(rotation) = &settings.rotation else { return Ok(normed) };
         let half = head_dim / 2;
-        let table = |values: &[f32]| Tensor::from_slice(values, (tokens, half), qkv.device());
-        let (cos, sin) = (table(&rotation.cos)?, table(&rotation.sin)?);
+        let [cos, sin] = rotation.tables(tokens, qkv.device())?;
         let (low, high) = (normed.narrow(3, 0, half)?, normed.narrow(3, half, half)?);
         let new_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
         let new_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
         Tensor::cat(&[new_low, new_high], 3)
     };
     let (q, k) = (prepare(0)?, prepare(1)?);
-    let logits = (product(&factor(&q)?, &factor(&k.transpose(2, 3)?.contiguous()?)?)? * (head_dim as f64).powf(-0.5))?;
+    let logits = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * (head_dim as f64).powf(-0.5))?;
     let exp = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
-    product(&factor(&weights)?, &factor(&part(2)?)?)?.transpose(1, 2)?.reshape((batch, tokens, width / 3))
+    weights.matmul(&part(2)?)?.transpose(1, 2)?.reshape((batch, tokens, width / 3))
 }
 
 /// Tasks that the heads of all images are split into.
@@ -241,12 +243,15 @@ mod tests {
             let inputs = [vec![random("qkv", &[2, 7, 72])], read].concat();
             let of = |t: &[Tensor]| t.get(1).map_or_else(|| gains.detach(), Tensor::clone);
             agrees(&inputs, |t| attention(&t[0], &of(t), &settings), |t| plain(&t[0], &of(t), &settings));
+            agrees(&inputs, |t| tensors::attention(&t[0], &of(t), &settings), |t| plain(&t[0], &of(t), &settings));
         }
         let gains = random("gains", &[2, 5]).detach();
         for (batch, tokens) in [(1, 33), (70, 1)] {
             let settings = Attention { heads: 1, qk_norm: QkNorm::Off, rotation: None };
             let qkv = random("qkv", &[batch, tokens, 15]);
-            agrees(&[qkv], |t| attention(&t[0], &gains, &settings), |t| plain(&t[0], &gains, &settings));
+            let inputs = [qkv];
+            agrees(&inputs, |t| attention(&t[0], &gains, &settings), |t| plain(&t[0], &gains, &settings));
+            agrees(&inputs, |t| tensors::attention(&t[0], &gains, &settings), |t| plain(&t[0], &gains, &settings));
         }
         let empty = Tensor::zeros((0, 7, 72), DType::F32, &Device::Cpu).unwrap();
         let found = attention(&empty, &random("gains", &[2, 8]), &settings(QkNorm::Rms, Rope::OneD)).unwrap();

@@ -23,9 +23,9 @@ use self::backward::Backward;
 use self::composed::composed;
 use self::forward::{Forward, Saved};
 use super::attention::Attention;
-use super::reversible::recomputed;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
+use super::tensors::reversible::recomputed;
 use crate::profile;
 
 /// Tasks that a batch is split into, whatever the number of threads: sums over images are added in a fixed order.

@@ -5,10 +5,9 @@ use rayon::prelude::*;
 
 use super::matmul::{Matrix, Threads, matmul};
 use super::operations::fused;
-use super::product::{factor, product, sum_of_rows};
-use super::reversible::reversible;
 use super::simd;
 use super::storage::{Values, slice};
+use super::tensors;
 use crate::profile;
 
 /// y = x W^T + b.
@@ -25,30 +24,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if fused(x.device()) {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
     } else {
-        on_device(x, weight, bias)
+        tensors::linear(x, weight, bias)
     }
-}
-
-/// In tensor operations: one product of all rows.
-fn on_device(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    let (out, inner) = weight.dims2()?;
-    let mut dims = x.dims().to_vec();
-    let rows = x.detach().contiguous()?.reshape(((), inner))?;
-    let kernel = weight.detach();
-    let y = product(&factor(&rows)?, &factor(&kernel)?.t()?)?.broadcast_add(&bias.detach())?;
-    let wanted = [x, weight, bias].map(Tensor::track_op);
-    let of_x = dims.clone();
-    if let Some(last) = dims.last_mut() {
-        *last = out;
-    }
-    reversible([x, weight, bias], y.reshape(dims)?, move |dy| {
-        let exact = dy.reshape(((), out))?;
-        let dy = factor(&exact)?;
-        let dx = wanted[0].then(|| product(&dy, &factor(&kernel)?)?.reshape(of_x.as_slice())).transpose()?;
-        let dw = wanted[1].then(|| product(&dy.t()?, &factor(&rows)?)).transpose()?;
-        let db = wanted[2].then(|| sum_of_rows(&exact)).transpose()?;
-        Ok([dx, dw, db])
-    })
 }
 
 #[cfg(test)]
@@ -151,7 +128,7 @@ mod tests {
         for shape in [&[5, 6][..], &[2, 3, 6], &[1, 6]] {
             let inputs = [random("x", shape), random("w", &[4, 6]), random("b", &[4])];
             agrees(&inputs, |t| linear(&t[0], &t[1], &t[2]), |t| plain(&t[0], &t[1], &t[2]));
-            agrees(&inputs, |t| on_device(&t[0], &t[1], &t[2]), |t| plain(&t[0], &t[1], &t[2]));
+            agrees(&inputs, |t| tensors::linear(&t[0], &t[1], &t[2]), |t| plain(&t[0], &t[1], &t[2]));
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! candle's own fused norms, softmax and rotary embedding silently drop gradients, and its composed ones pass over memory
 //! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
-//! composition of plain candle operations (`plain`) that other devices use and that the tests hold the kernel against;
-//! [`set_operations`] makes the processor use them too.
+//! composition of plain candle operations (`plain`) that the tests hold the kernel against. Other devices have the versions in
+//! `tensors`, or `plain` where it would do; [`set_operations`] makes the processor use them too.
 
 mod activation;
 mod attention;
@@ -25,13 +25,12 @@ mod norm;
 mod operations;
 mod peak;
 mod positions;
-mod product;
 mod resize;
-mod reversible;
 pub mod row_products;
 pub mod simd;
 mod storage;
 mod swiglu;
+mod tensors;
 #[cfg(test)]
 mod testing;
 mod transpose;

@@ -1,6 +1,6 @@
 //! RMSNorm and LayerNorm with learned gain and adaLN modulation in one pass.
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use drifting_spec::Norm;
 use rayon::prelude::*;
 
@@ -9,6 +9,7 @@ use super::linear::column_sums;
 use super::operations::fused;
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
+use super::tensors;
 use crate::profile;
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
@@ -38,15 +39,17 @@ pub fn norm(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, column
         let (affine, modulation) = (affine.contiguous()?, modulation.contiguous()?);
         x.contiguous()?.apply_op3(&affine, &modulation, ModulatedNorm { kind, columns })
     } else {
-        plain(kind, x, affine, modulation, columns)
+        tensors::norm(kind, x, affine, modulation, columns)
     }
 }
 
+#[cfg(test)]
 fn plain(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, columns: Modulation) -> Result<Tensor> {
+    use candle_core::D;
+
     let hidden = x.dim(2)?;
-    let x = x.to_dtype(DType::F32)?;
     let centred = match kind {
-        Norm::Rms => x,
+        Norm::Rms => x.clone(),
         Norm::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
     };
     let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(EPSILON))?.sqrt()?;
@@ -276,11 +279,9 @@ mod tests {
         for kind in [Norm::Rms, Norm::Layer] {
             for parts in [1, 2] {
                 let inputs = [random("x", &[2, 3, 21]), random("affine", &[parts, 21]), random("modulation", &[2, 46])];
-                agrees(
-                    &inputs,
-                    |t| norm(kind, &t[0], &t[1], &t[2], columns),
-                    |t| plain(kind, &t[0], &t[1], &t[2], columns),
-                );
+                let twin = |t: &[Tensor]| plain(kind, &t[0], &t[1], &t[2], columns);
+                agrees(&inputs, |t| norm(kind, &t[0], &t[1], &t[2], columns), twin);
+                agrees(&inputs, |t| tensors::norm(kind, &t[0], &t[1], &t[2], columns), twin);
             }
         }
     }

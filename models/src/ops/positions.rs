@@ -1,5 +1,8 @@
 //! Rotary and absolute positions as constant tables.
 
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{Device, Result, Tensor};
 use drifting_spec::{GeneratorConfig, Rope};
 
 /// Base of the rotary frequencies.
@@ -12,6 +15,7 @@ pub struct Rotation {
     pub cos: Vec<f32>,
     /// `[tokens, head_dim / 2]`.
     pub sin: Vec<f32>,
+    tables: Arc<OnceLock<[Tensor; 2]>>,
 }
 
 impl Rotation {
@@ -36,7 +40,19 @@ impl Rotation {
         }
         let table =
             |f: fn(f64) -> f64| (0..config.tokens() * pairs).map(|i| f(angle(i / pairs, i % pairs)) as f32).collect();
-        Some(Self { cos: table(f64::cos), sin: table(f64::sin) })
+        Some(Self { cos: table(f64::cos), sin: table(f64::sin), tables: Arc::default() })
+    }
+
+    /// Cosines and sines as tensors `[tokens, head_dim / 2]`; they travel to a device once.
+    pub(super) fn tables(&self, tokens: usize, device: &Device) -> Result<[Tensor; 2]> {
+        if let Some(tables) = self.tables.get().filter(|[cos, _]| cos.device().same_device(device)) {
+            return Ok(tables.clone());
+        }
+        let table = |values: &[f32]| Tensor::from_slice(values, (tokens, values.len() / tokens.max(1)), device);
+        let tables = [table(&self.cos)?, table(&self.sin)?];
+        // Another device's stay where they are.
+        drop(self.tables.set(tables.clone()));
+        Ok(tables)
     }
 }
 

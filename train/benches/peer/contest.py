@@ -69,7 +69,8 @@ def about(arguments, names):
     import torch
 
     settings = {name: getattr(arguments, name) for name in names}
-    return settings | {"processor": processor(), "torch": torch.__version__, "load before": os.getloadavg()[0]}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and settings.get("device", "cpu") != "cpu" else None
+    return settings | {"gpu": gpu, "processor": processor(), "torch": torch.__version__, "load before": os.getloadavg()[0]}
 
 
 def processor():

@@ -21,12 +21,18 @@ WHOLE = ["fashion", "yardstick", "latent-b2-small"]
 CHECKED = ["loss", "gradient_norm", "authors_loss", "authors_gradient_norm"]
 
 
-def check(case, program, folder, threads, twin, checked):
-    """Writes the case and holds the twin's step against ours."""
-    folder.mkdir(exist_ok=True)
+def check(case, program, folder, threads, twin, device, checked):
+    """Writes the case and holds the twin's step against ours, and ours on another device against that on the processor."""
+    folder.mkdir(exist_ok=True, parents=True)
+    environment = os.environ | contest.ours(threads)
     if not (folder / f"{case}.json").exists():
-        subprocess.run([*program, "write", case, folder], check=True, env=os.environ | contest.ours(threads))
-    command = [sys.executable, HERE / "worker.py", "check", twin, case, folder, str(threads)]
+        # What other devices are held against is what the processor makes of it, in single precision.
+        writer = program if device == "cpu" else program[:1]
+        subprocess.run([*writer, "write", case, folder], check=True, env=environment)
+    if device != "cpu" and not case.startswith("objective"):
+        found = subprocess.run([*program, "check", case, folder], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+        print(f"{case}, ours on {device} beside ours on the processor: {found.stdout.strip()}")
+    command = [sys.executable, HERE / "worker.py", "check", twin, case, folder, str(threads), device]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"{case}: " + ", ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()))
     # What drifts in keys that are constant but for rounding is that rounding: it stays below the norm, not in every number.
@@ -36,9 +42,9 @@ def check(case, program, folder, threads, twin, checked):
     return found
 
 
-def race(case, program, folder, threads, rounds, steps, twin):
+def race(case, program, folder, threads, rounds, steps, twin, device):
     """The answers of both sides, round by round; the first turn warms up and is not counted, but for its memory."""
-    command = [sys.executable, HERE / "worker.py", "serve", twin, case, folder, str(threads)]
+    command = [sys.executable, HERE / "worker.py", "serve", twin, case, folder, str(threads), device]
     sides = [
         contest.Side("ours", [*program, "serve", case, folder], contest.ours(threads)),
         contest.Side("twin", command, contest.allocator(twin)),
@@ -70,7 +76,7 @@ def report(results, about):
     lines = [
         "# The training step against PyTorch",
         "",
-        f"{about['processor']}, {about['threads']} threads; PyTorch {about['torch']}, the {about['twin']} twin; {about['rounds']} rounds of {about['steps']} steps;"
+        f"{about.get('gpu') or about['processor']}, {about['threads']} threads; PyTorch {about['torch']}, the {about['twin']} twin; {about['rounds']} rounds of {about['steps']} steps;"
         + (" our matrix products in bfloat16;" if about["products"] == "bf16" else "")
         + f" load {about['load before']:.1f} before, {about['load after']:.1f} after.",
         "",
@@ -100,25 +106,30 @@ def main():
     arguments.add_argument("--threads", type=int, default=os.cpu_count())
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--steps", type=int, default=3, help="steps of a turn, of which the median counts")
-    arguments.add_argument("--twin", choices=["tuned", "plain"], default="tuned", help="step.py, or plain.py")
+    arguments.add_argument("--twin", choices=["tuned", "plain", "compiled"], default="tuned", help="step.py, plain.py or compiled.py")
+    arguments.add_argument("--device", default="cpu", help="what computes both steps: cpu, or cuda with a binary of that feature")
     arguments.add_argument("--products", choices=["f32", "bf16"], default="f32", help="precision of our matrix products")
     arguments.add_argument("--work", type=pathlib.Path, required=True, help="folder of inputs and weights")
     arguments.add_argument("--out", type=pathlib.Path, default=contest.EVIDENCE)
     arguments = arguments.parse_args()
     cases = arguments.cases or ["golden", *WHOLE, f"objective-{arguments.classes}"]
-    about = contest.about(arguments, ["threads", "rounds", "steps", "twin", "products"])
+    about = contest.about(arguments, ["threads", "rounds", "steps", "twin", "products", "device"])
     program, folder, checked, name = [arguments.binary], arguments.work, CHECKED, "step-race"
     if arguments.products == "bf16":
         # The twin is in single precision: of the numbers, only the loss is near enough.
         program, folder, checked, name = [*program, "--products", "bf16"], folder / "bf16", ["loss"], f"{name}-bf16"
+    if arguments.device != "cpu":
+        program, folder, name = [*program, "--device", arguments.device], arguments.work / "gpu", f"{name}-gpu"
+    if arguments.twin == "compiled":
+        checked = ["loss"]
     results = {}
     for case in cases:
-        found = check(case, program, folder, arguments.threads, arguments.twin, checked)
+        found = check(case, program, folder, arguments.threads, arguments.twin, arguments.device, checked)
         if case == "golden":
             about["golden"] = found
             continue
         turns = (arguments.rounds, arguments.steps)
-        result = race(case, program, folder, arguments.threads, *turns, arguments.twin)
+        result = race(case, program, folder, arguments.threads, *turns, arguments.twin, arguments.device)
         results[case] = {"check": found, "summary": summary(result), **result}
         s = results[case]["summary"]
         print(f"{case}: ours {s['seconds']['ours']:.3f} s, twin {s['seconds']['twin']:.3f} s, ratio {s['ratio']:.2f}", flush=True)

@@ -24,9 +24,10 @@ class Step:
         under = lambda part: {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
         self.settings, self.inputs = settings, tensors
         self.keys = [key["name"] for key in settings["keys"]]
-        self.generator = twin.load(settings["generator"], under("generator."))
+        self.generator = twin.load(settings["generator"], under("generator.")).to(tensors["noise"].device)
         encoder = {name: t for name, t in under("mae.").items() if name.startswith("encoder.")}
         self.encoder = Encoder(settings["mae"], encoder)
+        self.draw, self.look = self.generator, self.encoder
         self.parameters = list(self.generator.parameters())
         self.averages = [[p.detach().clone() for p in self.parameters] for _ in settings["decays"]]
         adamw = settings["adamw"]
@@ -44,12 +45,12 @@ class Step:
         parts, inputs, settings = {}, self.inputs, self.settings
         self.optimizer.zero_grad(set_to_none=True)
         with timed(parts, "generate"):
-            images = self.generator(*(inputs[name] for name in ("noise", "style", "class", "alpha")))
+            images = self.draw(*(inputs[name] for name in ("noise", "style", "class", "alpha")))
         with timed(parts, "encode"):
-            maps = self.encoder(images)
+            maps = self.look(images)
             with torch.no_grad():
                 real = torch.cat([inputs["positives"], inputs["unconditional"]])
-                real_maps = self.encoder(real)
+                real_maps = self.look(real)
         with timed(parts, "drift"):
             generated = features(images, maps, self.keys)
             with torch.no_grad():
@@ -98,4 +99,6 @@ class Alone:
 def timed(parts, name):
     started = time.perf_counter()
     yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     parts[name] = parts.get(name, 0.0) + time.perf_counter() - started

@@ -1,9 +1,9 @@
 """The twin's process: answers each number on standard input with the seconds of as many steps, in a line of JSON.
 
-    worker.py serve TWIN CASE FOLDER THREADS
-    worker.py check TWIN CASE FOLDER THREADS     one step, held against ours; the answer is how far they differ
+    worker.py serve TWIN CASE FOLDER THREADS DEVICE
+    worker.py check TWIN CASE FOLDER THREADS DEVICE     one step, held against ours; the answer is how far they differ
 
-TWIN is `tuned` (step.py) or `plain` (plain.py).
+TWIN is `tuned` (step.py), `plain` (plain.py) or `compiled` (compiled.py). Of a GPU, its own memory counts.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 
 import safetensors.torch
 import torch
+from compiled import CompiledStep
 from plain import PlainAlone, PlainStep
 from step import Alone, Step
 
@@ -25,9 +26,11 @@ def memory(entry):
     return int(re.search(rf"{entry}:\s*(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
 
 
-def serve(contender):
+def serve(contender, on_gpu):
     pathlib.Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
+    now = torch.cuda.memory_allocated if on_gpu else lambda: memory("VmRSS")
+    peak = torch.cuda.max_memory_allocated if on_gpu else lambda: memory("VmHWM")
+    before = now()
     for line in sys.stdin:
         seconds, parts = [], {}
         for _ in range(int(line)):
@@ -36,7 +39,7 @@ def serve(contender):
             seconds.append(time.perf_counter() - started)
             for name, time_of_part in found.items():
                 parts[name] = parts.get(name, 0.0) + time_of_part
-        print(json.dumps({"seconds": seconds, "parts": parts, "extra_bytes": memory("VmHWM") - before}), flush=True)
+        print(json.dumps({"seconds": seconds, "parts": parts, "extra_bytes": peak() - before}), flush=True)
 
 
 def check(contender, case, folder, expected):
@@ -74,9 +77,10 @@ def compare_tensors(step, ours, norm):
         start = step.inputs[f"generator.{name}"]
         for sums, found, expected in [
             (gradient, parameter.grad, ours[f"gradient.{name}"] * clip),
-            (update, parameter.detach() - start, ours[f"parameter.{name}"] - start),
-            (average, mean - start, ours[f"average.{name}"] - start),
+            (update, parameter.detach() - start, ours[f"parameter.{name}"] - start.cpu()),
+            (average, mean - start, ours[f"average.{name}"] - start.cpu()),
         ]:
+            found = found.cpu()
             sums[0] += (found - expected).double().square().sum().item()
             sums[1] += expected.double().square().sum().item()
     of = lambda sums: (sums[0] / sums[1]) ** 0.5
@@ -95,19 +99,19 @@ def compare_golden(keys, norm, compared):
 
 
 def main():
-    command, kind, case, folder, threads = sys.argv[1:]
+    command, kind, case, folder, threads, device = sys.argv[1:]
     torch.set_num_threads(int(threads))
     folder = pathlib.Path(folder)
     settings = json.loads((folder / f"{case}.json").read_text())
     tensors = safetensors.torch.load_file(folder / f"{case}.safetensors")
     # Out of the mapped file, so that its pages are not counted as memory of the step.
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    whole, alone = {"tuned": (Step, Alone), "plain": (PlainStep, PlainAlone)}[kind]
+    tensors = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
+    whole, alone = {"tuned": (Step, Alone), "plain": (PlainStep, PlainAlone), "compiled": (CompiledStep, Alone)}[kind]
     contender = (alone if case.startswith("objective") else whole)(settings, tensors)
     if command == "check":
         check(contender, case, folder, settings["expected"])
     else:
-        serve(contender)
+        serve(contender, device != "cpu")
 
 
 if __name__ == "__main__":

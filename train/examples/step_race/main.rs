@@ -4,7 +4,11 @@
 //!     step_race share                 how much of the machine's measured peak each whole step reaches, as a table
 //!     step_race serve CASE FOLDER     takes steps: each line on standard input is their number, each answer a line of JSON
 //!
-//! `--products bf16` before the command computes matrix products in bfloat16.
+//!     step_race check CASE FOLDER     how far a step on another device is from what `write` left, as a line of JSON
+//!
+//! Before the command: `--products bf16` computes matrix products in bfloat16, `--device cuda` computes steps on a GPU and `--operations plain`
+//! as a GPU does, `--recompute` keeps only the inputs of the generator's blocks for the way back. `write` writes what the processor makes
+//! of it all the same.
 //!
 //! CASE is `fashion` (configs/fashion.toml), `yardstick` (a small latent model in all 86 keys), `latent-b2-small`, `golden` (the
 //! step of the authors' program in tests/golden), or `objective-CLASSES` (the drift objective alone on one map of 8 x 8 x 1024).
@@ -34,7 +38,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use drifting_models::ops::matmul::{Precision, set_precision};
+use candle_core::Device;
+use drifting_train::config::ComputeSettings;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::objective::Objective;
@@ -63,16 +69,13 @@ fn keep_memory() {
 fn main() -> ExitCode {
     keep_memory();
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.len() >= 2 && arguments[..2] == ["--products", "bf16"] {
-        set_precision(Precision::Bf16);
-        arguments.drain(..2);
-    }
+    let device = options(&mut arguments);
     if arguments == ["share"] {
         share::print();
         return ExitCode::SUCCESS;
     }
     let [command, case, folder] = &arguments[..] else {
-        eprintln!("usage: step_race write|serve CASE FOLDER | step_race share");
+        eprintln!("usage: step_race [OPTIONS] write|check|serve CASE FOLDER | step_race share");
         return ExitCode::FAILURE;
     };
     let folder = PathBuf::from(folder);
@@ -80,11 +83,33 @@ fn main() -> ExitCode {
     match (command.as_str(), classes) {
         ("write", None) => step::write(case, &folder),
         ("write", Some(classes)) => objective::write(case, classes, &folder),
-        ("serve", None) => serve(&mut Step::new(case::open(case))),
-        ("serve", Some(_)) => serve(&mut Objective::read(case, &folder)),
-        _ => panic!("{command} is neither write nor serve"),
+        ("check", None) => step::check(case, &folder, &device),
+        ("serve", None) => serve(&mut Step::new(case::open(case), &device)),
+        ("serve", Some(_)) => serve(&mut Objective::read(case, &folder, &device)),
+        _ => panic!("{command} is none of write, check of a step, serve"),
     }
     ExitCode::SUCCESS
+}
+
+/// Takes the options from the front of the arguments; gives the device.
+fn options(arguments: &mut Vec<String>) -> Device {
+    let mut settings = ComputeSettings::default();
+    while arguments.first().is_some_and(|argument| argument.starts_with("--")) {
+        match arguments.remove(0).as_str() {
+            "--recompute" => settings.recompute = true,
+            "--products" => settings.products = value(arguments),
+            "--operations" => settings.operations = value(arguments),
+            "--device" => settings.device = value(arguments),
+            other => panic!("{other} is no option"),
+        }
+    }
+    settings.apply();
+    settings.device.open().unwrap()
+}
+
+/// The value of an option as a setting is written.
+fn value<T: DeserializeOwned>(arguments: &mut Vec<String>) -> T {
+    serde_json::from_value(Value::String(arguments.remove(0))).unwrap()
 }
 
 /// Answers each number on standard input with the seconds of as many repetitions, the parts of all of them and the peak of

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use candle_core::Device;
 use drifting_models::profile;
 use drifting_train::profile::Machine;
 
@@ -20,7 +21,7 @@ pub(crate) fn print() {
     println!("| step | s | GFLOP | GFLOP/s | of the peak | of all threads' time in products and convolutions |");
     println!("|---|---|---|---|---|---|");
     for (name, case) in case::family() {
-        let mut step = Step::new(case);
+        let mut step = Step::new(case, &Device::Cpu);
         // Buffers and caches fill.
         (0..2).for_each(|_| drop(step.once()));
         let (mut seconds, mut flops, mut busy) = (Vec::new(), 0, 0.0);

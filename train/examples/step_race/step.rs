@@ -11,7 +11,7 @@ use drifting_train::features::{FeatureSpace, MaeEncoder};
 use drifting_train::optim::{Decay, Learner, Learning, Schedule, StepNorms};
 use drifting_train::ranks::Alone;
 use drifting_train::trainer::{Objective, RealImages, StepObjective, Timings};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::case::{self, Case, Tensors};
 use crate::{Contender, write_json};
@@ -25,13 +25,12 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    pub(crate) fn new(case: Case) -> Self {
+    pub(crate) fn new(case: Case, device: &Device) -> Self {
         let copies = |tensors: &Tensors| -> Tensors {
             tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy().unwrap())).collect()
         };
-        let generator =
-            Generator::new(case.generator.clone(), Source::Tensors(copies(&case.weights)), &Device::Cpu).unwrap();
-        let mae = Mae::frozen(case.mae.clone(), Source::Tensors(copies(&case.mae_weights)), &Device::Cpu).unwrap();
+        let generator = Generator::new(case.generator.clone(), Source::Tensors(copies(&case.weights)), device).unwrap();
+        let mae = Mae::frozen(case.mae.clone(), Source::Tensors(copies(&case.mae_weights)), device).unwrap();
         let space = FeatureSpace::new(case.generator.image, vec![Box::new(MaeEncoder::new(mae))], &case.keys).unwrap();
         // The rate of a run behind its warm-up.
         let learning = Learning {
@@ -61,6 +60,8 @@ impl Step {
         let found = objective.evaluate(0, &mut timings).unwrap();
         let started = Instant::now();
         let norms = self.learner.step(self.generator.params(), &found.gradients).unwrap();
+        // A GPU may still be at it.
+        self.generator.device().synchronize().unwrap();
         timings.optimizer += started.elapsed();
         (found, norms, timings.seconds())
     }
@@ -78,7 +79,7 @@ impl Contender for Step {
 /// Writes a case, and what the first step makes of it.
 pub(crate) fn write(name: &str, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
-    let mut step = Step::new(case::open(name));
+    let mut step = Step::new(case::open(name), &Device::Cpu);
     let none = BTreeMap::new();
     weights::write(&folder.join(format!("{name}.safetensors")), &inputs(&step.case), &none).unwrap();
     let (found, norms, _) = step.step();
@@ -106,6 +107,33 @@ pub(crate) fn write(name: &str, folder: &Path) {
         "expected": { "loss": found.loss, "gradient_norm": norms.gradient, "keys": found.keys },
     });
     write_json(folder, name, &settings);
+}
+
+/// Prints how far the first step on `device` is from what [`write`] found: the loss, the norm of the gradients, and all of them as
+/// one vector, relatively.
+pub(crate) fn check(name: &str, folder: &Path, device: &Device) {
+    let mut step = Step::new(case::open(name), device);
+    let (found, norms, _) = step.step();
+    let settings = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
+    let expected = serde_json::from_slice::<Value>(&settings).unwrap()["expected"].take();
+    let relative = |found: f64, name: &str| (found / expected[name].as_f64().unwrap() - 1.0).abs();
+    let theirs = weights::read(&folder.join(format!("{name}.expected.safetensors")), &Device::Cpu).unwrap().tensors;
+    let square = |tensor: &Tensor| {
+        let numbers = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        numbers.iter().map(|&number| f64::from(number).powi(2)).sum::<f64>()
+    };
+    let (mut apart, mut whole) = (0.0, 0.0);
+    for (name, gradient) in &found.gradients {
+        let theirs = &theirs[&format!("gradient.{name}")];
+        apart += square(&(gradient.to_device(&Device::Cpu).unwrap() - theirs).unwrap());
+        whole += square(theirs);
+    }
+    let differences = json!({
+        "loss": relative(found.loss, "loss"),
+        "gradient_norm": relative(norms.gradient, "gradient_norm"),
+        "gradients": (apart / whole).sqrt(),
+    });
+    println!("{differences}");
 }
 
 /// What the twin reads: weights under `generator` and `mae`, and the inputs of the step.

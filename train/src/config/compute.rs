@@ -87,7 +87,7 @@ impl DeviceName {
             false => {
                 "this program was built without CUDA: cargo build --release --features cuda (docs/cuda.md)".to_owned()
             }
-            true => match Device::new_cuda(number) {
+            true => match drifting_models::device::cuda(number) {
                 Ok(device) => return Ok(device),
                 Err(error) => format!("GPU {number} cannot be opened: {error}"),
             },

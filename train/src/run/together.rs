@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use candle_core::Tensor;
+
 use super::{Experiment, Launch, RunError};
 use crate::ranks::Ranks;
 
@@ -32,15 +34,19 @@ pub(super) fn stop(experiment: &dyn Experiment, launch: &Launch<'_>) -> Result<b
 /// A number that differs where weights do: of every parameter a few numbers, so that it costs nothing.
 fn fingerprint(experiment: &dyn Experiment) -> Result<f64, RunError> {
     const SAMPLES: usize = 8;
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut samples = Vec::new();
     for (_, var) in experiment.params().iter() {
         let values = var.flatten_all()?;
         let count = values.elem_count();
         for sample in 0..SAMPLES.min(count) {
-            let value: f32 = values.get(sample * count / SAMPLES.min(count))?.to_scalar()?;
-            hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3);
+            samples.push(values.narrow(0, sample * count / SAMPLES.min(count), 1)?);
         }
     }
+    // Together, since a GPU has to be waited for.
+    let samples = Tensor::cat(&samples, 0)?.to_vec1::<f32>()?;
+    let hash = samples.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3)
+    });
     // As many bits as a number of the exchange holds.
     Ok((hash >> 11) as f64)
 }

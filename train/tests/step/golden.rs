@@ -11,8 +11,8 @@ use drifting_train::optim::{AdamWSettings, Decay, Learner, Learning, Schedule, g
 use drifting_train::ranks::Alone;
 use drifting_train::trainer::{GroupSizes, KeyMetrics, Objective, RealImages, StepObjective, Timings};
 
-use crate::AFTER_STEP;
 use crate::support::{LATENT, Tensors, channels_first, difference, generator, io, numbers, space};
+use crate::{AFTER_STEP, SPREADS};
 
 const TEMPERATURES: [&str; 3] = ["0.2", "0.05", "0.02"];
 const SIZES: GroupSizes = GroupSizes { generated: 4, positives: 4, unconditional: 3 };
@@ -21,18 +21,18 @@ const SIZES: GroupSizes = GroupSizes { generated: 4, positives: 4, unconditional
 /// after a norm of single channels. What drifts there is rounding, another one in every program.
 const CONSTANT: f64 = 1e-3;
 
-struct Golden {
-    io: Tensors,
-    space: FeatureSpace,
+pub(crate) struct Golden {
+    pub(crate) io: Tensors,
+    pub(crate) space: FeatureSpace,
     generator: Generator,
 }
 
 impl Golden {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { io: io("step"), space: space(), generator: generator() }
     }
 
-    fn objective(
+    pub(crate) fn objective(
         &self,
         settings: &DriftSettings,
         past: &BTreeMap<String, KeyScale>,
@@ -105,7 +105,10 @@ struct Tally {
 impl Tally {
     #[track_caller]
     fn take(&mut self, name: &str, difference: f64, spread: f64, bar: f64) {
-        assert!(difference <= bar + 2.0 * spread, "{name}: {difference:.2e}, more than {bar:.0e} + 2 x {spread:.1e}");
+        assert!(
+            difference <= bar + SPREADS * spread,
+            "{name}: {difference:.2e}, more than {bar:.0e} + {SPREADS} x {spread:.1e}"
+        );
         self.count += 1;
         self.beyond += usize::from(difference > bar);
         self.worst = self.worst.max(difference);
@@ -207,7 +210,7 @@ impl Comparison<'_> {
 }
 
 /// The tensor that the authors' tree calls `name`, from ours (method section 20).
-fn in_their_layout(name: &str, ours: &Tensors) -> Tensor {
+pub(crate) fn in_their_layout(name: &str, ours: &Tensors) -> Tensor {
     let parts: Vec<&str> = name.split('/').collect();
     let linear = |part: &str, leaf: &str| {
         let tensor = &ours[&format!("{part}.{}", if leaf == "kernel" { "weight" } else { "bias" })];

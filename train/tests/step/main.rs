@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
 
 mod decoded;
+mod exact;
 mod features;
 mod golden;
 mod memory;
@@ -11,6 +12,9 @@ mod support;
 
 /// How far a parameter may be from the authors' after their step, relative to the largest of its tensor.
 const AFTER_STEP: f64 = 1e-3;
+
+/// How many times the rounding of the reference's formula, measured once, a number may be away.
+const SPREADS: f64 = 2.0;
 
 /// How far a gradient of groups that are worked a few at a time may be from that of all at once, relative to its largest number.
 const STREAMED: f64 = 1e-5;

@@ -9,7 +9,6 @@ mod depthwise;
 mod direct;
 pub(super) mod geometry;
 mod kernel;
-mod tensors;
 mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -92,7 +91,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
         return if geometry.is_depthwise() || geometry.batch == 0 {
             plain(x, weight, bias, conv)
         } else {
-            tensors::convolution(geometry, x, weight, bias)
+            super::tensors::convolution(geometry, x, weight, bias)
         };
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);

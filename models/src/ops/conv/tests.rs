@@ -56,7 +56,7 @@ fn tensor_operations_agree_with_candle() {
         let inputs = [random("x", &images), random("weight", &kernel), random("bias", &kernel[3..])];
         let ours = |t: &[Tensor]| {
             let geometry = Geometry::new(t[0].dims4()?, t[1].dims4()?, conv)?;
-            tensors::convolution(geometry, &t[0], &t[1], t.get(2))
+            super::super::tensors::convolution(geometry, &t[0], &t[1], t.get(2))
         };
         agrees(&inputs, ours, |t| plain(&t[0], &t[1], Some(&t[2]), conv));
         agrees(&inputs[..2], ours, |t| plain(&t[0], &t[1], None, conv));

@@ -3,15 +3,15 @@
 
 use candle_core::{Result, Tensor};
 
-use super::super::product::{factor, product, sum_of_rows};
-use super::super::reversible::reversible;
-use super::geometry::Geometry;
+use super::super::conv::geometry::Geometry;
+use super::product::{factor, product, sum_of_rows};
+use super::reversible::reversible;
 
 /// Numbers of the patches that are in memory at once, about.
 const PATCHES: usize = 1 << 27;
 
-/// [`conv2d`](super::conv2d) of one group.
-pub(super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// [`conv2d`](super::super::conv2d()) of one group on any device.
+pub(in super::super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (images, kernel) = (x.detach(), weight.detach());
     let mut y = correlate(&padded(&g, &images)?, &kernel, [g.out_height, g.out_width], g.conv.stride)?;
     if let Some(bias) = bias {
@@ -25,8 +25,8 @@ pub(super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option
         Ok([dx, dw, db])
     };
     match bias {
-        Some(bias) => reversible([x, weight, bias], y, back),
-        None => reversible([x, weight], y, move |dy| back(dy).map(|[dx, dw, _]| [dx, dw])),
+        Some(bias) => reversible([x, weight, bias], y, move |_, dy| back(dy)),
+        None => reversible([x, weight], y, move |_, dy| back(dy).map(|[dx, dw, _]| [dx, dw])),
     }
 }
 
@@ -74,26 +74,9 @@ fn patches(x: &Tensor, side: usize, outs: [usize; 2], stride: usize) -> Result<T
     if side == 1 && stride == 1 {
         return x.contiguous()?.reshape(rows);
     }
-    let mut shifted = Vec::with_capacity(side * side);
-    for row in 0..side {
-        let lines = every(x, 1, row, outs[0], stride)?;
-        for column in 0..side {
-            shifted.push(every(&lines, 2, column, outs[1], stride)?.contiguous()?);
-        }
-    }
-    Tensor::cat(&shifted, 3)?.reshape(rows)
-}
-
-/// `count` lines of `x` from `first` on, `stride` apart.
-fn every(x: &Tensor, dim: usize, first: usize, count: usize, stride: usize) -> Result<Tensor> {
-    if stride == 1 {
-        return x.narrow(dim, first, count);
-    }
-    let mut dims = x.dims().to_vec();
-    dims[dim] = count;
-    dims.insert(dim + 1, stride);
-    let lines = fit(x, dim, -(first as isize), count * stride)?.contiguous()?;
-    lines.reshape(dims)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
+    // `[n, out height, out width, c, row, column]`, a view of the pixels.
+    let windows = x.unfold(1, side, stride)?.unfold(2, side, stride)?;
+    windows.permute((0, 1, 2, 4, 5, 3))?.contiguous()?.reshape(rows)
 }
 
 /// Gradient of the images: the correlation of the result's gradient, its numbers `stride` apart, with the kernel turned.

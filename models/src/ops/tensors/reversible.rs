@@ -8,19 +8,19 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, Var, bail,
 };
 
-use super::inner::inner;
+use super::super::inner::inner;
 
-/// Gradients of `N` inputs from that of the result.
-type Back<const N: usize> = Box<dyn Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync>;
+/// Gradients of `N` inputs from the result and its gradient.
+type Back<const N: usize> = Box<dyn Fn(&Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync>;
 
-/// `y`, computed without a graph, as the result of an operation on `inputs` whose gradients `back` computes.
+/// `y`, computed without a graph, as the result of an operation on `inputs` whose gradients `back` computes from y and its gradient.
 ///
 /// # Errors
 /// More than three inputs, or none.
-pub(super) fn reversible<const N: usize>(
+pub(in super::super) fn reversible<const N: usize>(
     inputs: [&Tensor; N],
     y: Tensor,
-    back: impl Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
+    back: impl Fn(&Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if !inputs.iter().any(|input| input.track_op()) {
         return Ok(y);
@@ -41,14 +41,14 @@ pub(super) fn reversible<const N: usize>(
 ///
 /// # Errors
 /// Those of `f`, and as [`reversible`].
-pub(super) fn recomputed<const N: usize>(
+pub(in super::super) fn recomputed<const N: usize>(
     inputs: [&Tensor; N],
     f: impl Fn([&Tensor; N]) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let wanted = inputs.map(Tensor::track_op);
     let kept = inputs.map(Tensor::detach);
     let y = f(kept.each_ref())?;
-    reversible(inputs, y, move |dy| {
+    reversible(inputs, y, move |_, dy| {
         let mut found = [const { None }; N];
         let mut again = kept.clone();
         for (input, _) in again.iter_mut().zip(wanted).filter(|(_, wanted)| *wanted) {
@@ -94,9 +94,9 @@ impl<const N: usize> Made<N> {
         }
     }
 
-    fn gradient<const M: usize>(&self, dy: &Tensor) -> Result<[Option<Tensor>; M]> {
+    fn gradient<const M: usize>(&self, y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; M]> {
         let mut found = [const { None }; M];
-        found.iter_mut().zip((self.back)(&dy.contiguous()?)?).for_each(|(found, gradient)| *found = gradient);
+        found.iter_mut().zip((self.back)(y, &dy.contiguous()?)?).for_each(|(found, gradient)| *found = gradient);
         Ok(found)
     }
 }
@@ -114,8 +114,8 @@ impl<const N: usize> CustomOp1 for Made<N> {
         self.on_cuda()
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let [x] = self.gradient(dy)?;
+    fn bwd(&self, _: &Tensor, result: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let [x] = self.gradient(&result.detach(), dy)?;
         Ok(x)
     }
 }
@@ -133,8 +133,8 @@ impl<const N: usize> CustomOp2 for Made<N> {
         self.on_cuda()
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [x, y] = self.gradient(dy)?;
+    fn bwd(&self, _: &Tensor, _: &Tensor, result: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [x, y] = self.gradient(&result.detach(), dy)?;
         Ok((x, y))
     }
 }
@@ -173,17 +173,17 @@ impl<const N: usize> CustomOp3 for Made<N> {
         _: &Tensor,
         _: &Tensor,
         _: &Tensor,
-        _: &Tensor,
+        result: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [x, y, z] = self.gradient(dy)?;
+        let [x, y, z] = self.gradient(&result.detach(), dy)?;
         Ok((x, y, z))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{agrees, random};
+    use super::super::super::testing::{agrees, random};
     use super::*;
 
     fn swish(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
@@ -201,7 +201,7 @@ mod tests {
     fn a_part_of_a_tensor_stays_that_part() {
         let (x, whole) = (random("x", &[2, 3]), random("y", &[4, 3]));
         let part = whole.narrow(0, 2, 2).unwrap().detach();
-        let y = reversible([&x], part.clone(), |dy| Ok([Some(dy.clone())])).unwrap();
+        let y = reversible([&x], part.clone(), |_, dy| Ok([Some(dy.clone())])).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), part.to_vec2::<f32>().unwrap());
         assert!(y.backward().unwrap().get(&x).is_some());
     }
