@@ -32,7 +32,7 @@ pub fn fused(device: &Device) -> bool {
 static RECOMPUTE: AtomicBool = AtomicBool::new(false);
 
 /// Sets whether the blocks of generators keep only their inputs for the way back and compute the rest once more, where operations
-/// are not [`fused`]: a third more arithmetic for a fraction of the memory.
+/// are not [`fused`]: a third more arithmetic in them, for less memory.
 pub fn set_recomputation(recompute: bool) {
     RECOMPUTE.store(recompute, Ordering::Relaxed);
 }
