@@ -1,5 +1,7 @@
 //! What trains: the processor, or a GPU. No test needs one; with the feature `cuda` they run on stand-ins (tools/cuda).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 mod common;
 
 use common::{Workspace, files};
@@ -38,12 +40,51 @@ fn the_processor_trains_and_goes_on() {
     assert!(straight.len() > 2 && straight == checkpoint("stopped"), "other bytes");
 }
 
+const ENCODER: &str = r#"
+name = "encoder"
+steps = 3
+data = { embedded = "fashion-mnist" }
+batch = { images = 8 }
+schedule = { lr = 1e-3 }
+ema = { decays = [0.9] }
+output = { samples_every = 0, metrics_every = 1 }
+
+[mae]
+image = { channels = 1, height = 28, width = 28 }
+input_patch = 4
+base_channels = 8
+blocks = [1, 1, 1, 1]
+# More channels than groups: what a norm of single numbers hands back is rounding.
+norm_groups = 2
+classes = 10
+"#;
+
+/// What a GPU computes, computed by the processor: of an encoder, and of a generator in its features.
 #[test]
-fn plain_operations_train() {
+fn plain_operations_take_the_same_steps() {
     let workspace = Workspace::new();
     workspace.tiny_config();
-    let plain = ["--steps", "3", "--set", "compute.operations=\"plain\"", "--set", "output.metrics_every=1"];
-    workspace.succeed(&[&["train", "tiny.toml", "--out", "run"], &plain[..]].concat());
-    let metrics = std::fs::read_to_string(workspace.path("run/metrics.jsonl")).unwrap();
-    assert_eq!(metrics.lines().count(), 3, "{metrics}");
+    std::fs::write(workspace.path("encoder.toml"), ENCODER).unwrap();
+    let train = |config: &str, run: &str, more: &[&str]| {
+        let steps = ["--steps", "3", "--set", "output.metrics_every=1"];
+        workspace.succeed(&[&["train", config, "--out", run], &steps[..], more].concat());
+        let metrics = std::fs::read_to_string(workspace.path(run).join("metrics.jsonl")).unwrap();
+        let norm = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["gradient_norm"].as_f64();
+        metrics.lines().map(|line| norm(line).unwrap()).collect::<Vec<_>>()
+    };
+    let plain = ["--set", "compute.operations=\"plain\""];
+    let again = [&plain[..], &["--set", "compute.recompute=true"]].concat();
+    let close = |found: &[f64], expected: &[f64]| {
+        assert_eq!((found.len(), expected.len()), (3, 3));
+        let pairs = found.iter().zip(expected);
+        assert!(pairs.into_iter().all(|(a, b)| (a / b - 1.0).abs() < 1e-3), "{found:?} {expected:?}");
+    };
+    let fused = train("encoder.toml", "encoder", &[]);
+    close(&train("encoder.toml", "plain-encoder", &plain), &fused);
+    let features = r#"features={keys=["global","layer2","layer3_mean_2"],encoder={mae="encoder"}}"#;
+    let features = ["--set", features, "--set", "batch.classes=2", "--set", "batch.groups_at_once=1"];
+    let fused = train("tiny.toml", "run", &features);
+    for (run, more) in [("plain", &plain[..]), ("again", &again)] {
+        close(&train("tiny.toml", run, &[&features, more].concat()), &fused);
+    }
 }
