@@ -3,7 +3,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, Var, bail,
 };
@@ -69,27 +68,26 @@ struct Made<const N: usize> {
 }
 
 impl<const N: usize> Made<N> {
-    fn take(&self) -> Result<Tensor> {
+    fn take(&self) -> Result<(Storage, Shape)> {
         match self.y.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(y) => Ok(y),
+            Some(y) => {
+                let (storage, layout) = y.storage_and_layout();
+                Ok((storage.try_clone(layout)?, layout.shape().clone()))
+            }
             None => bail!("the result of an operation was handed over before"),
         }
     }
 
     fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
-        let y = self.take()?;
-        let (storage, layout) = y.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+        match self.take()? {
+            (Storage::Cpu(storage), shape) => Ok((storage, shape)),
             _ => bail!("a result on another device than the inputs"),
         }
     }
 
     fn on_cuda(&self) -> Result<(CudaStorage, Shape)> {
-        let y = self.take()?;
-        let (storage, layout) = y.storage_and_layout();
-        match &*storage {
-            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+        match self.take()? {
+            (Storage::Cuda(storage), shape) => Ok((storage, shape)),
             _ => bail!("a result on another device than the inputs"),
         }
     }
