@@ -6,27 +6,9 @@ mod common;
 
 use common::Workspace;
 
-const ENCODER: &str = r#"
-name = "encoder"
-steps = 6
-data = { embedded = "fashion-mnist" }
-batch = { images = 8 }
-schedule = { lr = 1e-3 }
-ema = { decays = [0.9] }
-evaluation = { every = 3, images = 16 }
-output = { checkpoint_every = 3, samples_every = 3, metrics_every = 1 }
-
-[mae]
-image = { channels = 1, height = 28, width = 28 }
-input_patch = 4
-base_channels = 8
-blocks = [1, 1, 1, 1]
-classes = 10
-"#;
-
 fn encoder() -> Workspace {
     let workspace = Workspace::new();
-    std::fs::write(workspace.path("encoder.toml"), ENCODER).unwrap();
+    workspace.encoder_config();
     workspace
 }
 

@@ -56,7 +56,32 @@ impl Workspace {
         std::fs::write(&path, TINY).unwrap();
         path
     }
+
+    /// Writes the configuration of an encoder that is trained in a second.
+    pub(crate) fn encoder_config(&self) -> PathBuf {
+        let path = self.path("encoder.toml");
+        std::fs::write(&path, ENCODER).unwrap();
+        path
+    }
 }
+
+const ENCODER: &str = r#"
+name = "encoder"
+steps = 6
+data = { embedded = "fashion-mnist" }
+batch = { images = 8 }
+schedule = { lr = 1e-3 }
+ema = { decays = [0.9] }
+evaluation = { every = 3, images = 16 }
+output = { checkpoint_every = 3, samples_every = 3, metrics_every = 1 }
+
+[mae]
+image = { channels = 1, height = 28, width = 28 }
+input_patch = 4
+base_channels = 8
+blocks = [1, 1, 1, 1]
+classes = 10
+"#;
 
 const TINY: &str = r#"
 name = "tiny"
