@@ -48,11 +48,23 @@ fn losses(run: &Path) -> Vec<f64> {
     lines.lines().map(loss).collect()
 }
 
+/// The setting of queues whose classes are shared out.
+const QUEUES: &str = "queue={per_class=16, global=40, push_per_step=16, loader_batch=16, warm_up={per_class=8}}";
+
 #[test]
 fn two_and_four_ranks_train_what_one_does() {
+    two_and_four_ranks_agree(&[]);
+}
+
+#[test]
+fn two_and_four_ranks_that_share_out_queues_train_what_one_does() {
+    two_and_four_ranks_agree(&["--set", QUEUES]);
+}
+
+fn two_and_four_ranks_agree(more: &[&str]) {
     let workspace = Workspace::new();
     workspace.tiny_config();
-    let every_step = ["--steps", "20", "--set", "output.metrics_every=1"];
+    let every_step = [&["--steps", "20", "--set", "output.metrics_every=1"], more].concat();
     workspace.succeed(&[&["train", "tiny.toml", "--out", "one"], &every_step[..]].concat());
     let (one, loss) = (weights(&workspace, "one", 20), losses(&workspace.path("one")));
     assert_eq!(loss.len(), 20);
@@ -71,15 +83,16 @@ fn two_and_four_ranks_train_what_one_does() {
 fn a_run_goes_on_with_another_number_of_ranks() {
     let workspace = Workspace::new();
     workspace.tiny_config();
-    trained(&mut mpirun(&workspace, 2, &["--out", "straight", "--steps", "20"]));
-    trained(&mut mpirun(&workspace, 2, &["--out", "run", "--steps", "10"]));
-    trained(&mut mpirun(&workspace, 2, &["--out", "run", "--steps", "20"]));
+    let mpirun = |ranks, args: &[&str]| mpirun(&workspace, ranks, &[args, &["--set", QUEUES]].concat());
+    trained(&mut mpirun(2, &["--out", "straight", "--steps", "20"]));
+    trained(&mut mpirun(2, &["--out", "run", "--steps", "10"]));
+    trained(&mut mpirun(2, &["--out", "run", "--steps", "20"]));
     let checkpoint = |run: &str| files(&workspace.path(run).join("checkpoints/step_000020"));
     assert!(checkpoint("straight") == checkpoint("run"), "other bytes");
     for ranks in [4, 1, 3] {
         let run = format!("then{ranks}");
-        trained(&mut mpirun(&workspace, 2, &["--out", &run, "--steps", "10"]));
-        trained(&mut mpirun(&workspace, ranks, &["--out", &run, "--steps", "20"]));
+        trained(&mut mpirun(2, &["--out", &run, "--steps", "10"]));
+        trained(&mut mpirun(ranks, &["--out", &run, "--steps", "20"]));
         let found = apart(&weights(&workspace, &run, 20), &weights(&workspace, "straight", 20));
         assert!(found < 1e-5, "{ranks} ranks: {found}");
     }

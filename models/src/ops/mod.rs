@@ -55,6 +55,7 @@ pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
 pub use storage::{PIECE, Values, written};
 pub use swiglu::swiglu;
+pub use tensors::PATCHES;
 pub use transpose::permute;
 
 /// Added to mean squares and variances before the root (method of the official code).

@@ -1,19 +1,47 @@
 //! Arithmetic and memory of the networks, counted from their sizes.
 //!
 //! Multiply-accumulates (MAC) are those of matrix products and convolutions; norms, activations and the drift itself are
-//! left out; a generator's are [`GeneratorConfig::macs`]. Numbers are those that stay in memory from a forward pass to its backward pass in this implementation.
+//! left out; a generator's are [`GeneratorConfig::macs`]. Numbers are those that stay in memory from a forward pass to its
+//! backward pass in this implementation.
 
 use drifting_spec::{GeneratorConfig, MaeBlock, MaeConfig};
 
-/// Numbers of one generated image that the backward pass needs.
-#[must_use]
-pub fn generator_activations(config: &GeneratorConfig) -> u64 {
-    let block = 10 * config.hidden as u64 + 2 * config.mlp_inner() as u64;
-    tokens(config) * (config.depth as u64 * block + 4 * config.hidden as u64) + 2 * config.image.len() as u64
+/// What the way back needs of a block of the generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// What a fused block keeps.
+    Fused,
+    /// What its single tensor operations keep.
+    Operations,
+    /// Its inputs alone; the rest is computed once more, block by block.
+    Inputs,
 }
 
-fn tokens(config: &GeneratorConfig) -> u64 {
-    config.tokens() as u64
+/// Numbers of one generated image that the backward pass needs.
+#[must_use]
+pub fn generator_activations(config: &GeneratorConfig, kept: Kept) -> u64 {
+    let (depth, hidden, inner) = (config.depth as u64, config.hidden as u64, config.mlp_inner() as u64);
+    // Two norms, q k v, two branches before and after their gates, and the MLP inside.
+    let operations = 10 * hidden + 3 * inner;
+    let blocks = match kept {
+        Kept::Fused => depth * (10 * hidden + 2 * inner),
+        Kept::Operations => depth * operations,
+        Kept::Inputs => depth * hidden + operations,
+    };
+    config.tokens() as u64 * (blocks + 4 * hidden) + 2 * config.image.len() as u64
+}
+
+/// Numbers that the attention of one block needs for itself on the way back, for one image, where scores are tensors:
+/// weights, their gradients, and both on the way through the softmax.
+#[must_use]
+pub fn attention_scratch(config: &GeneratorConfig) -> u64 {
+    4 * config.heads as u64 * (config.tokens() as u64).pow(2)
+}
+
+/// Numbers in the patches of the largest convolution, of one image.
+#[must_use]
+pub fn patches(config: &MaeConfig) -> u64 {
+    (0..config.blocks.len()).map(|stage| 9 * map(config, stage)).max().unwrap_or(0)
 }
 
 /// Multiply-accumulates of ConvNeXt-V2 Base on one image of 224 x 224, which every image is scaled to (method section 8).
@@ -57,6 +85,15 @@ fn map(config: &MaeConfig, stage: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_computed_again_is_not_kept() {
+        let network = GeneratorConfig::published("latent-b2").unwrap();
+        let numbers = |kept| generator_activations(&network, kept);
+        assert!(numbers(Kept::Operations) > numbers(Kept::Fused));
+        // Of twelve blocks, the inputs of all and one whole.
+        assert!(6 * numbers(Kept::Inputs) < numbers(Kept::Operations));
+    }
 
     #[test]
     fn activations_grow_with_what_is_kept() {

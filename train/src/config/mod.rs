@@ -28,7 +28,7 @@ pub use load::{ConfigError, Override};
 pub use loader::LoaderSettings;
 pub use mae::{EvaluationSettings, FinetuneSettings, ImageBatch, MaeTrainConfig, MaskSettings};
 pub use measuring::MeasuringSettings;
-pub use plan::Plan;
+pub use plan::{Memory, Plan};
 pub use queue::{ClassSource, QueueCheckpoint, QueueSettings, WarmUp};
 pub use schema::schema;
 pub use settings::RunSettings;

@@ -8,15 +8,25 @@ use candle_core::Tensor;
 use super::feed::{DataInfo, Feed, FeedCounters, LabelledBatch, LabelledBatches, Request, StepData};
 use super::{Ahead, Counts, DataError, Dataset, Draw, Encoding, Epochs, Images, Result, Sampler};
 use crate::config::LoaderSettings;
+use crate::ranks::{Ranks, Share};
 
-/// Draws the classes and images of each step from the whole data set, as a function of (seed, step).
+/// Draws the classes and images of each step from the whole data set, as a function of (seed, step). Each of several
+/// processes reads the images of its own class groups.
 #[derive(Debug)]
 pub struct DirectFeed {
     images: Arc<Images>,
     seed: u64,
     loader: LoaderSettings,
-    steps: Option<(Request, Ahead<(StepData, FeedCounters)>)>,
+    steps: Option<Steps>,
     counters: FeedCounters,
+}
+
+/// The steps of one share.
+#[derive(Debug)]
+struct Steps {
+    request: Request,
+    share: Share,
+    ahead: Ahead<(StepData, FeedCounters)>,
 }
 
 impl DirectFeed {
@@ -38,14 +48,18 @@ impl Feed for DirectFeed {
         self.images.info()
     }
 
-    fn next(&mut self, step: u64, request: Request) -> Result<StepData> {
-        let kept = self.steps.take().filter(|(kept, _)| *kept == request);
-        let (_, steps) = self.steps.insert(kept.unwrap_or_else(|| {
+    fn next_among(&mut self, step: u64, request: Request, ranks: &dyn Ranks) -> Result<StepData> {
+        let share = Share::of(ranks, request.classes);
+        let kept = self.steps.take().filter(|steps| (steps.request, steps.share) == (request, share));
+        let steps = self.steps.insert(kept.unwrap_or_else(|| {
             let (images, seed) = (Arc::clone(&self.images), self.seed);
-            let make = move |step| draw_step(&images, seed, step, request);
-            (request, Ahead::new(self.loader.threads(self.images.is_cheap()), self.loader.ahead, make))
+            let make = move |step| draw_step(&images, seed, step, request, share);
+            let ahead = Ahead::new(self.loader.threads(self.images.is_cheap()), self.loader.ahead, make);
+            Steps { request, share, ahead }
         }));
-        let (data, counters) = steps.take(step)?;
+        let (data, mut counters) = steps.ahead.take(step)?;
+        // Who reads an image knows whether it was replaced.
+        counters.replaced = ranks.gather(&[counters.replaced as f64]).iter().sum::<f64>() as u64;
         self.counters.add(counters);
         Ok(data)
     }
@@ -54,7 +68,7 @@ impl Feed for DirectFeed {
         BTreeMap::new()
     }
 
-    fn restore(&mut self, _step: u64, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn restore_among(&mut self, _step: u64, state: &BTreeMap<String, Tensor>, _: &dyn Ranks) -> Result<()> {
         match state.keys().next() {
             None => Ok(()),
             Some(name) => {
@@ -69,8 +83,14 @@ impl Feed for DirectFeed {
     }
 }
 
-/// The images of one step and what happened on the way.
-fn draw_step(images: &Images, seed: u64, step: u64, request: Request) -> Result<(StepData, FeedCounters)> {
+/// The images of a share of one step, and what happened on the way to all of them, but for what was replaced in other shares.
+fn draw_step(
+    images: &Images,
+    seed: u64,
+    step: u64,
+    request: Request,
+    share: Share,
+) -> Result<(StepData, FeedCounters)> {
     let sampler = Sampler::new(images.by_class(), seed);
     let classes = sampler.classes(step, request.classes);
     let drawn =
@@ -85,10 +105,12 @@ fn draw_step(images: &Images, seed: u64, step: u64, request: Request) -> Result<
     let mut counters = FeedCounters { drawn: per_step, ..FeedCounters::default() };
     let groups = positive.chunks(request.positives.max(1)).chain(unconditional.chunks(request.unconditional.max(1)));
     groups.for_each(|group| counters.count_group(group.iter().map(|draw| draw.index)));
-    let (positives, mut ids) = images.read_all(&positive)?;
-    let (others, other_ids) = images.read_all(&unconditional)?;
+    let positive = share.part(&positive, request.positives);
+    let unconditional = share.part(&unconditional, request.unconditional);
+    let (positives, mut ids) = images.read_all(positive)?;
+    let (others, other_ids) = images.read_all(unconditional)?;
     ids.extend(other_ids);
-    let asked = positive.iter().chain(&unconditional);
+    let asked = positive.iter().chain(unconditional);
     counters.replaced = asked.zip(&ids).filter(|(draw, id)| draw.index as u64 != **id).count() as u64;
     Ok((StepData { classes, positives, unconditional: others, ids }, counters))
 }

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use drifting_spec::ImageShape;
 
 use super::Result;
+use crate::ranks::{Alone, Ranks};
 
 /// What a data set is, for checks, manifests and `run.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +33,17 @@ pub struct Request {
     pub unconditional: usize,
 }
 
-/// The real images of one step, class group after class group; numbers in [-1, 1] or scaled latents.
+/// The real images of one step for this rank's share of the class groups, group after group; numbers in [-1, 1] or scaled
+/// latents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepData {
-    /// The class of each group; a class can come twice when the feed draws by frequency.
+    /// The class of each group of all ranks; a class can come twice when the feed draws by frequency.
     pub classes: Vec<usize>,
-    /// `[classes, positives, channels, height, width]`.
+    /// `[groups, positives, channels, height, width]`.
     pub positives: Vec<f32>,
-    /// `[classes, unconditional, channels, height, width]`.
+    /// `[groups, unconditional, channels, height, width]`.
     pub unconditional: Vec<f32>,
-    /// Indices in the data set of all positives, then of all unconditional images: what an error report names.
+    /// Indices in the data set of the positives, then of the unconditional images: what an error report names.
     pub ids: Vec<u64>,
 }
 
@@ -86,20 +88,37 @@ pub trait Feed: Debug + Send {
     /// What it draws from.
     fn info(&self) -> &DataInfo;
 
-    /// The images of step `step`; steps are asked for in order.
+    /// The images of step `step` for one of several processes, all of which ask; steps are asked for in order. What all of
+    /// them receive together does not depend on their number.
     ///
     /// # Errors
     /// A source that cannot be read, a strict queue that holds too few images.
-    fn next(&mut self, step: u64, request: Request) -> Result<StepData>;
+    fn next_among(&mut self, step: u64, request: Request, ranks: &dyn Ranks) -> Result<StepData>;
+
+    /// The images of step `step` for a process alone.
+    ///
+    /// # Errors
+    /// As [`next_among`](Self::next_among).
+    fn next(&mut self, step: u64, request: Request) -> Result<StepData> {
+        self.next_among(step, request, &Alone)
+    }
 
     /// Everything that a resumed run needs, by name; empty for feeds that are a function of (seed, step).
     fn state(&self) -> BTreeMap<String, Tensor>;
 
-    /// Continues at step `step` from a state.
+    /// Continues at step `step` from a state, whatever the number of processes that it comes from.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of another shape, by name.
-    fn restore(&mut self, step: u64, state: &BTreeMap<String, Tensor>) -> Result<()>;
+    fn restore_among(&mut self, step: u64, state: &BTreeMap<String, Tensor>, ranks: &dyn Ranks) -> Result<()>;
+
+    /// Continues in a process alone.
+    ///
+    /// # Errors
+    /// As [`restore_among`](Self::restore_among).
+    fn restore(&mut self, step: u64, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.restore_among(step, state, &Alone)
+    }
 
     /// What happened so far.
     fn counters(&self) -> FeedCounters;

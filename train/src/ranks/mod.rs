@@ -35,6 +35,9 @@ pub trait Ranks: Debug {
     /// Adds up the numbers of all ranks, number by number; each rank receives the same.
     fn sum(&self, values: &mut [f32]);
 
+    /// Hands every rank a message, and receives one from each: `messages[i]` goes to rank i, and rank i's comes in its place.
+    fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>>;
+
     /// Ends all ranks with an error.
     fn abort(&self) -> !;
 }
@@ -57,6 +60,10 @@ impl Ranks for Alone {
     }
 
     fn sum(&self, _: &mut [f32]) {}
+
+    fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        messages
+    }
 
     fn abort(&self) -> ! {
         std::process::exit(1)
@@ -97,6 +104,16 @@ pub(crate) fn sum_lists(ranks: &dyn Ranks, lists: &mut [&mut [f32]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_reach_whom_they_are_for() {
+        let message = |from: usize, to: usize| vec![(10 * from + to) as u8; 3 * from + to];
+        let found = together(3, |ranks| ranks.exchange((0..3).map(|to| message(ranks.rank(), to)).collect()));
+        for (rank, received) in found.into_iter().enumerate() {
+            assert_eq!(received, (0..3).map(|from| message(from, rank)).collect::<Vec<_>>());
+        }
+        assert_eq!(Alone.exchange(vec![message(1, 1)]), [message(1, 1)]);
+    }
 
     #[test]
     fn lists_are_added_up_whatever_their_lengths() {

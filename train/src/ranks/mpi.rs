@@ -4,12 +4,15 @@ use std::fmt;
 
 use mpi::Threading;
 use mpi::collective::SystemOperation;
-use mpi::datatype::PartitionMut;
+use mpi::datatype::{Partition, PartitionMut};
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 
 use super::Ranks;
+
+/// Bytes that a rank hands another one at once: MPI counts them in 32 bits.
+const PIECE: usize = 1 << 22;
 
 /// All processes of an `mpirun`. Ends MPI when it is dropped, for which each rank waits for the others.
 pub struct Mpi {
@@ -45,14 +48,7 @@ impl Ranks for Mpi {
     fn gather(&self, mine: &[f64]) -> Vec<f64> {
         let mut counts = vec![0i32; self.size()];
         self.world.all_gather_into(&(mine.len() as i32), &mut counts[..]);
-        let places: Vec<i32> = counts
-            .iter()
-            .scan(0, |next, count| {
-                let place = *next;
-                *next += count;
-                Some(place)
-            })
-            .collect();
+        let places = places(&counts);
         let mut all = vec![0.0; counts.iter().map(|count| count.unsigned_abs() as usize).sum()];
         let mut partition = PartitionMut::new(&mut all[..], counts, &places[..]);
         self.world.all_gather_varcount_into(mine, &mut partition);
@@ -64,7 +60,49 @@ impl Ranks for Mpi {
         self.world.all_reduce_into(&mine[..], values, SystemOperation::sum());
     }
 
+    fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let longest = messages.iter().map(Vec::len).max().unwrap_or(0) as u64;
+        let mut pieces = 0;
+        self.world.all_reduce_into(&longest.div_ceil(PIECE as u64), &mut pieces, SystemOperation::max());
+        let mut received = vec![Vec::new(); messages.len()];
+        for piece in 0..pieces as usize {
+            let parts: Vec<&[u8]> = messages.iter().map(|message| part(message, piece)).collect();
+            let counts: Vec<i32> = parts.iter().map(|part| part.len() as i32).collect();
+            let mut expected = vec![0i32; counts.len()];
+            self.world.all_to_all_into(&counts[..], &mut expected[..]);
+            // A byte more: a vector of none has the address 1, which Open MPI takes for MPI_IN_PLACE.
+            let flat = [parts.concat(), vec![0]].concat();
+            let mut found = vec![0u8; expected.iter().map(|count| count.unsigned_abs() as usize).sum::<usize>() + 1];
+            let outgoing = Partition::new(&flat[..], &counts[..], places(&counts));
+            let mut incoming = PartitionMut::new(&mut found[..], &expected[..], places(&expected));
+            self.world.all_to_all_varcount_into(&outgoing, &mut incoming);
+            let mut rest = &found[..];
+            for (message, count) in received.iter_mut().zip(expected) {
+                let (here, after) = rest.split_at(count.unsigned_abs() as usize);
+                message.extend_from_slice(here);
+                rest = after;
+            }
+        }
+        received
+    }
+
     fn abort(&self) -> ! {
         self.world.abort(1)
     }
+}
+
+/// Where parts of these lengths begin that lie one after the other.
+fn places(counts: &[i32]) -> Vec<i32> {
+    let next = |next: &mut i32, count: &i32| {
+        let place = *next;
+        *next += count;
+        Some(place)
+    };
+    counts.iter().scan(0, next).collect()
+}
+
+/// Piece `number` of a message, empty after its end.
+fn part(message: &[u8], number: usize) -> &[u8] {
+    let first = (number * PIECE).min(message.len());
+    &message[first..(first + PIECE).min(message.len())]
 }

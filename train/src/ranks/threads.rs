@@ -10,6 +10,7 @@ struct Shared {
     barrier: Barrier,
     /// What each rank has brought.
     numbers: Mutex<Vec<Vec<f64>>>,
+    messages: Mutex<Vec<Vec<Vec<u8>>>>,
 }
 
 #[derive(Debug)]
@@ -21,7 +22,9 @@ struct Thread<'a> {
 
 /// What `task` gives in each of `size` ranks.
 pub(crate) fn together<T: Send>(size: usize, task: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
-    let shared = Shared { barrier: Barrier::new(size), numbers: Mutex::new(vec![Vec::new(); size]) };
+    let (barrier, numbers, messages) =
+        (Barrier::new(size), Mutex::new(vec![Vec::new(); size]), Mutex::new(vec![Vec::new(); size]));
+    let shared = Shared { barrier, numbers, messages };
     let (shared, task) = (&shared, &task);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || task(&Thread { rank, size, shared }))).collect();
@@ -30,10 +33,11 @@ pub(crate) fn together<T: Send>(size: usize, task: impl Fn(&dyn Ranks) -> T + Sy
 }
 
 impl Thread<'_> {
-    fn exchange(&self, mine: Vec<f64>) -> Vec<Vec<f64>> {
-        self.shared.numbers.lock().unwrap()[self.rank] = mine;
+    /// What all ranks lay in `place`.
+    fn meet<T: Clone>(&self, place: &Mutex<Vec<T>>, mine: T) -> Vec<T> {
+        place.lock().unwrap()[self.rank] = mine;
         self.shared.barrier.wait();
-        let all = self.shared.numbers.lock().unwrap().clone();
+        let all = place.lock().unwrap().clone();
         self.shared.barrier.wait();
         all
     }
@@ -49,14 +53,18 @@ impl Ranks for Thread<'_> {
     }
 
     fn gather(&self, mine: &[f64]) -> Vec<f64> {
-        self.exchange(mine.to_vec()).concat()
+        self.meet(&self.shared.numbers, mine.to_vec()).concat()
     }
 
     fn sum(&self, values: &mut [f32]) {
-        let all = self.exchange(values.iter().map(|&value| f64::from(value)).collect());
+        let all = self.meet(&self.shared.numbers, values.iter().map(|&value| f64::from(value)).collect());
         for (i, value) in values.iter_mut().enumerate() {
             *value = all.iter().fold(0.0, |sum, numbers| sum + numbers[i] as f32);
         }
+    }
+
+    fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        self.meet(&self.shared.messages, messages).iter().map(|from| from[self.rank].clone()).collect()
     }
 
     fn abort(&self) -> ! {

@@ -149,15 +149,14 @@ impl<'a> Trainer<'a> {
         let BatchSettings { classes, generated, positives, unconditional, groups_at_once } = config.batch;
         let mut timings = Timings::default();
         let request = Request { classes, positives, unconditional };
-        let real = timed("data", &mut timings.data, || self.feed.next(step, request))?;
+        let real = timed("data", &mut timings.data, || self.feed.next_among(step, request, self.ranks))?;
         self.ids.clone_from(&real.ids);
-        self.check_batch(&real)?;
+        let share = Share::of(self.ranks, real.classes.len());
+        self.check_batch(&real, share)?;
 
         let mut stream = Stream::new(config.seed, "alpha", step);
         let alphas: Vec<f32> = real.classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
         let weights: Vec<f32> = alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
-        let share = Share::of(self.ranks, real.classes.len());
-        let image = config.generator.image.len();
         let inputs = self.inputs(share.part(&real.classes, 1), share.part(&alphas, 1), share);
         let objective = StepObjective {
             generator: &self.generator,
@@ -165,10 +164,7 @@ impl<'a> Trainer<'a> {
             settings: &config.drift,
             sizes: GroupSizes { generated, positives, unconditional },
             inputs: &inputs,
-            real: RealImages {
-                positives: share.part(&real.positives, positives * image),
-                unconditional: share.part(&real.unconditional, unconditional * image),
-            },
+            real: RealImages { positives: &real.positives, unconditional: &real.unconditional },
             weights: share.part(&weights, 1),
             past: &self.past,
             ranks: self.ranks,
@@ -209,9 +205,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// Holds the numbers of images against the request.
-    fn check_batch(&self, real: &StepData) -> Result<(), TrainError> {
+    fn check_batch(&self, real: &StepData, share: Share) -> Result<(), TrainError> {
         let BatchSettings { positives, unconditional, .. } = self.config.batch;
-        let (groups, len) = (real.classes.len(), self.config.generator.image.len());
+        let (groups, len) = (share.groups, self.config.generator.image.len());
         for (set, found, images) in
             [("positives", real.positives.len(), positives), ("unconditional", real.unconditional.len(), unconditional)]
         {

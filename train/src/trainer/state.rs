@@ -43,7 +43,7 @@ impl Trainer<'_> {
         let generator = Generator::new(self.config.generator.clone(), Source::Tensors(weights), self.space.device())?;
         let past = self.scales(state)?;
         self.learner.restore(generator.params(), state)?;
-        self.feed.restore(self.learner.step_count(), &of_prefix(state, FEED))?;
+        self.feed.restore_among(self.learner.step_count(), &of_prefix(state, FEED), self.ranks)?;
         (self.generator, self.past) = (generator, past);
         Ok(())
     }

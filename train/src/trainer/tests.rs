@@ -102,8 +102,8 @@ impl Feed for Spoilt {
         self.0.info()
     }
 
-    fn next(&mut self, step: u64, request: Request) -> Result<StepData, DataError> {
-        let mut data = self.0.next(step, request)?;
+    fn next_among(&mut self, step: u64, request: Request, ranks: &dyn Ranks) -> Result<StepData, DataError> {
+        let mut data = self.0.next_among(step, request, ranks)?;
         if step > 0 {
             data.positives[28 * 28 * 7 + 3] = f32::NAN;
         }
@@ -114,7 +114,7 @@ impl Feed for Spoilt {
         BTreeMap::new()
     }
 
-    fn restore(&mut self, _: u64, _: &BTreeMap<String, Tensor>) -> Result<(), DataError> {
+    fn restore_among(&mut self, _: u64, _: &BTreeMap<String, Tensor>, _: &dyn Ranks) -> Result<(), DataError> {
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use super::super::conv::geometry::Geometry;
 use super::product::{factor, product, sum_of_rows};
 use super::reversible::reversible;
 
-/// Numbers of the patches that are in memory at once, about.
-const PATCHES: usize = 1 << 27;
+/// Numbers of a convolution's patches that are in memory at once, about, where it is composed of tensor operations.
+pub const PATCHES: usize = 1 << 27;
 
 /// [`conv2d`](super::super::conv2d()) of one group on any device.
 pub(in super::super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -15,6 +15,7 @@ pub(super) mod reversible;
 mod swiglu;
 
 pub(super) use attention::attention;
+pub use conv::PATCHES;
 pub(super) use conv::convolution;
 pub(super) use gate::gated_add;
 pub(super) use group_norm::group_norm;

@@ -1,6 +1,7 @@
 //! What a run will need, worked out from its settings alone: neither data nor weights have to be there.
 
 mod encoder;
+mod memory;
 mod text;
 
 use std::fmt;
@@ -10,13 +11,14 @@ use drifting_models::{mae_flops, mae_parameter_count, parameter_count};
 use drifting_spec::ImageShape;
 
 use self::encoder::Encoder;
-use super::{BatchSettings, ConfigError, ExperimentConfig, MaeTrainConfig, RunSettings, TrainConfig, cost};
+pub use self::memory::Memory;
+use super::{
+    BatchSettings, ComputeSettings, ConfigError, ExperimentConfig, MaeTrainConfig, RunSettings, TrainConfig, cost,
+};
 use crate::drift::{AlphaLaw, ScaleScope};
 use crate::features::{FeatureKey, available_keys, mae_maps, select_keys};
 use crate::toy::ToyConfig;
 
-/// Bytes of a number.
-const BYTES: f64 = 4.0;
 /// Operations of a multiply-accumulate.
 const FLOP: f64 = 2.0;
 
@@ -42,7 +44,7 @@ pub struct Plan {
     /// Floating-point operations of one step, part by part.
     pub flops: Vec<(&'static str, f64)>,
     /// Bytes in memory, part by part.
-    pub memory: Vec<(&'static str, f64)>,
+    pub memory: Memory,
     /// What else a person should see.
     pub notes: Vec<String>,
     /// Files that the run needs and that are not there.
@@ -62,7 +64,12 @@ impl Plan {
         }
     }
 
-    fn new(settings: &dyn RunSettings, parameters: usize, data_images: Option<usize>) -> Self {
+    fn new(
+        settings: &dyn RunSettings,
+        compute: ComputeSettings,
+        parameters: usize,
+        data_images: Option<usize>,
+    ) -> Self {
         let start = settings.start().map(|start| &start.model).filter(|model| !model.exists());
         Self {
             name: settings.name().to_owned(),
@@ -72,7 +79,7 @@ impl Plan {
             images_per_step: settings.images_per_step() as u64,
             data_images,
             flops: Vec::new(),
-            memory: Vec::new(),
+            memory: Memory::new(compute),
             notes: Vec::new(),
             missing: start.iter().map(|model| format!("start: {}", model.display())).collect(),
         }
@@ -85,7 +92,7 @@ impl Plan {
     pub fn generator(config: &TrainConfig, images: Option<usize>) -> Result<Self, ConfigError> {
         let (network, batch) = (&config.generator, config.batch);
         let parameters = section(parameter_count(network))?;
-        let mut plan = Self::new(config, parameters, images);
+        let mut plan = Self::new(config, config.compute, parameters, images);
         let ImageShape { channels, height, width } = network.image;
         let (tokens, classes) = (network.tokens(), network.classes);
         plan.notes.push(format!("{channels}x{height}x{width} images of {classes} classes, {tokens} tokens"));
@@ -101,16 +108,15 @@ impl Plan {
         plan.notes.push(format!("alpha in [{min}, {max}] with density alpha^-{exponent}, {at_one:.0} % at 1"));
         let passes = if work.looks > 0.0 { 4.0 } else { 3.0 };
         plan.flops.push(("generator", passes * work.generated * FLOP * network.macs() as f64));
-        plan.remember(parameters, config.ema.decays.len());
-        let activations = cost::generator_activations(network) as f64;
-        plan.memory.push(("generator's activations", BYTES * work.at_once * activations));
+        plan.memory.learner(parameters, config.ema.decays.len());
+        plan.memory.generator(network, parameters, work.at_once);
         plan.add_features(config, &work)?;
         if let Some(folder) = &config.sampling.decoder {
             plan.need("decoder of samples", folder);
         }
         if let Some(queue) = config.queue {
             let images = queue.per_class * network.classes + queue.global;
-            plan.memory.push(("queues", BYTES * (images * network.image.len()) as f64));
+            plan.memory.on_host("queues", (images * network.image.len()) as f64);
         }
         Ok(plan)
     }
@@ -128,9 +134,7 @@ impl Plan {
                     let once = section(mae_flops(&config))?.encoder as f64;
                     self.flops.push(("encoder forward", once * forward));
                     self.flops.push(("encoder backward", once * work.generated));
-                    self.memory.push(("encoder", BYTES * parameters));
-                    let activations = cost::encoder_activations(&config) as f64;
-                    self.memory.push(("encoder's activations", BYTES * work.at_once * activations));
+                    self.memory.encoder(&config, parameters, work.at_once, work.real_at_once);
                     maps = mae_maps(&config);
                 }
                 None => known = false,
@@ -154,9 +158,9 @@ impl Plan {
         let vectors: usize = keys.iter().map(FeatureKey::locations).sum();
         let numbers: usize = keys.iter().map(|key| key.locations() * key.dim()).sum();
         self.notes.push(format!("{} feature keys: {vectors} vectors, {numbers} numbers of each image", keys.len()));
-        // Features, and their gradient for the generated images.
-        let images = work.real_at_once + 2.0 * work.at_once;
-        self.memory.push(("features", BYTES * images * numbers as f64));
+        let sizes = keys.iter().map(|key| (key.locations() * key.dim()) as f64);
+        let largest = sizes.fold(0.0, f64::max);
+        self.memory.features(numbers as f64, largest, work.at_once, work.real_at_once);
         Ok(())
     }
 
@@ -174,20 +178,19 @@ impl Plan {
     pub fn mae(config: &MaeTrainConfig, images: Option<usize>) -> Result<Self, ConfigError> {
         let network = &config.mae;
         let parameters = section(mae_parameter_count(network))?;
-        let mut plan = Self::new(config, parameters, images);
+        let mut plan = Self::new(config, config.compute, parameters, images);
         let ImageShape { channels, height, width } = network.image;
         plan.notes.push(format!("{channels}x{height}x{width} images of {} classes", network.classes));
         let images = config.batch.images as f64;
         let once = section(mae_flops(network))?;
         plan.flops.push(("encoder", 3.0 * images * once.encoder as f64));
         plan.flops.push(("decoder", 3.0 * images * once.decoder as f64));
-        plan.remember(parameters, config.ema.decays.len());
+        plan.memory.learner(parameters, config.ema.decays.len());
         let together = match config.batch.images_at_once {
             0 => images,
             some => images.min(some as f64),
         };
-        let activations = cost::encoder_activations(network) + cost::decoder_activations(network);
-        plan.memory.push(("activations", BYTES * together * activations as f64));
+        plan.memory.autoencoder(network, together);
         if let Some(folder) = &config.autoencoder {
             plan.need("autoencoder", folder);
             plan.notes.push("the autoencoder before the network is not counted".to_owned());
@@ -209,12 +212,12 @@ impl Plan {
         let layers: Vec<_> = layers.collect();
         let weights: usize = layers.windows(2).map(|sizes| sizes[0] * sizes[1]).sum();
         let biases: usize = layers.iter().skip(1).sum();
-        let mut plan = Self::new(config, weights + biases, None);
+        let mut plan = Self::new(config, ComputeSettings::default(), weights + biases, None);
         plan.flops.push(("network", 3.0 * FLOP * (weights * config.toy.generated) as f64));
-        plan.remember(weights + biases, 0);
+        plan.memory.learner(weights + biases, 0);
         // Of each hidden layer its sum and what the activation makes of it.
         let kept = config.toy.generated * (network.noise + 2 * network.hidden * network.depth);
-        plan.memory.push(("activations", BYTES * kept as f64));
+        plan.memory.on_host("activations", kept as f64);
         plan.notes.push(format!("{} points of the data in each step", config.toy.positives));
         if !config.ablations.is_empty() {
             let names: Vec<_> = config.ablations.iter().map(|ablation| ablation.name.as_str()).collect();
@@ -223,21 +226,10 @@ impl Plan {
         plan
     }
 
-    /// Weights, gradients, two moments and the moving averages.
-    fn remember(&mut self, parameters: usize, averages: usize) {
-        self.memory.push(("parameters, moments, averages", BYTES * parameters as f64 * (4 + averages) as f64));
-    }
-
     /// Floating-point operations of one step.
     #[must_use]
     pub fn total_flops(&self) -> f64 {
         self.flops.iter().map(|(_, flops)| flops).sum()
-    }
-
-    /// Bytes in memory.
-    #[must_use]
-    pub fn total_memory(&self) -> f64 {
-        self.memory.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// Passes over the data, where their number is known (paper section 4: images of all steps / images of the data).

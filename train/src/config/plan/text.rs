@@ -17,17 +17,23 @@ impl fmt::Display for Plan {
             (Some(epochs), Some(data)) => writeln!(formatter, ", {epochs:.1} epochs of {data}")?,
             _ => writeln!(formatter)?,
         }
-        let parts = |parts: &[(&str, f64)], unit: &str| {
-            let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name} {}", short(*value, unit))).collect();
-            parts.join(", ")
-        };
-        writeln!(formatter, "  a step: {} ({})", short(self.total_flops(), "FLOP"), parts(&self.flops, "FLOP"))?;
-        write!(formatter, "  memory: {} ({})", short(self.total_memory(), "B"), parts(&self.memory, "B"))?;
+        writeln!(formatter, "  a step: {}", sum(&self.flops, "FLOP"))?;
+        if let Some(parts) = self.memory.device() {
+            writeln!(formatter, "  GPU memory: {}", sum(&parts, "B"))?;
+        }
+        write!(formatter, "  memory: {}", sum(&self.memory.host(), "B"))?;
         for missing in &self.missing {
             write!(formatter, "\n  missing: {missing}")?;
         }
         Ok(())
     }
+}
+
+/// All parts together, and each of them.
+fn sum(parts: &[(&str, f64)], unit: &str) -> String {
+    let all: f64 = parts.iter().map(|(_, value)| value).sum();
+    let parts: Vec<_> = parts.iter().map(|(name, value)| format!("{name} {}", short(*value, unit))).collect();
+    if parts.is_empty() { short(all, unit) } else { format!("{} ({})", short(all, unit), parts.join(", ")) }
 }
 
 /// Three digits and a prefix, such as `1.10 PFLOP`.

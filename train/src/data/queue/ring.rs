@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use drifting_spec::Stream;
 
-use crate::data::Sample;
+use super::holding::Queued;
 use crate::data::sampler::draw;
 
 /// The latest samples, at most `capacity`. They are shared with the other queues that hold them.
 #[derive(Debug)]
 pub(super) struct Ring {
     capacity: usize,
-    slots: Vec<Arc<Sample>>,
+    slots: Vec<Arc<Queued>>,
     /// The slot that the next sample takes.
     cursor: usize,
 }
@@ -22,7 +22,7 @@ impl Ring {
     }
 
     /// A ring of these slots; `None` when they are too many or the cursor is not where pushing leaves it.
-    pub(super) fn restored(capacity: usize, slots: Vec<Arc<Sample>>, cursor: usize) -> Option<Self> {
+    pub(super) fn restored(capacity: usize, slots: Vec<Arc<Queued>>, cursor: usize) -> Option<Self> {
         let right = match slots.len() == capacity {
             true => cursor < capacity,
             false => slots.len() < capacity && cursor == slots.len(),
@@ -31,7 +31,7 @@ impl Ring {
     }
 
     /// Takes up a sample in the place of the oldest one.
-    pub(super) fn push(&mut self, sample: Arc<Sample>) {
+    pub(super) fn push(&mut self, sample: Arc<Queued>) {
         match self.slots.get_mut(self.cursor) {
             Some(slot) => *slot = sample,
             None => self.slots.push(sample),
@@ -39,7 +39,7 @@ impl Ring {
         self.cursor = (self.cursor + 1) % self.capacity.max(1);
     }
 
-    pub(super) fn slots(&self) -> &[Arc<Sample>] {
+    pub(super) fn slots(&self) -> &[Arc<Queued>] {
         &self.slots
     }
 
@@ -56,11 +56,11 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Draw, Values};
+    use crate::data::Draw;
 
-    fn sample(number: u64) -> Arc<Sample> {
+    fn sample(number: u64) -> Arc<Queued> {
         let draw = Draw { index: 0, number };
-        Arc::new(Sample { draw, label: 0, values: Values::Bytes(vec![]) })
+        Arc::new(Queued { draw, label: 0, values: None })
     }
 
     fn numbers(ring: &Ring) -> Vec<u64> {

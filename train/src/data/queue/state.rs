@@ -9,10 +9,10 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{QueueFeed, Ring};
+use super::{QueueFeed, Queued, Ring};
 use crate::config::QueueCheckpoint;
 use crate::data::feed::FeedCounters;
-use crate::data::{DataError, Draw, Result, Sample, Values};
+use crate::data::{DataError, Draw, Result, Values};
 
 /// Loader batches that were pushed.
 const BATCHES: &str = "queue.batches";
@@ -59,13 +59,14 @@ pub(super) fn save(feed: &QueueFeed) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// The samples row by row; all of a source are of one kind.
-fn values<'a>(samples: impl Iterator<Item = &'a Arc<Sample>>) -> Result<Tensor> {
+fn values<'a>(samples: impl Iterator<Item = &'a Arc<Queued>>) -> Result<Tensor> {
     let (mut bytes, mut numbers, mut count) = (Vec::new(), Vec::new(), 0);
     for sample in samples {
         count += 1;
         match &sample.values {
-            Values::Bytes(own) => bytes.extend_from_slice(own),
-            Values::Numbers(own) => numbers.extend_from_slice(own),
+            Some(Values::Bytes(own)) => bytes.extend_from_slice(own),
+            Some(Values::Numbers(own)) => numbers.extend_from_slice(own),
+            None => return Err(DataError::Inconsistent("an image to be saved is held by another process".into())),
         }
     }
     let width = (bytes.len() + numbers.len()) / count.max(1);
@@ -104,8 +105,8 @@ pub(super) fn restore(feed: &mut QueueFeed, state: &BTreeMap<String, Tensor>) ->
     Ok(())
 }
 
-/// Every sample of the queues by the number of its draw: taken from the state, or read again.
-fn read_samples(feed: &QueueFeed, saved: &Saved<'_>) -> Result<BTreeMap<u64, Arc<Sample>>> {
+/// Every sample of the queues by the number of its draw: taken from the state, or read again where it is to be held.
+fn read_samples(feed: &QueueFeed, saved: &Saved<'_>) -> Result<BTreeMap<u64, Arc<Queued>>> {
     let mut draws = BTreeMap::new();
     for (name, numbers, samples) in [(INDEX, NUMBER, SAMPLES), (GLOBAL_INDEX, GLOBAL_NUMBER, GLOBAL_SAMPLES)] {
         let rows = match feed.settings.checkpoint {
@@ -124,18 +125,18 @@ fn read_samples(feed: &QueueFeed, saved: &Saved<'_>) -> Result<BTreeMap<u64, Arc
         }
     }
     let draws: Vec<_> = draws.into_values().collect();
-    let read = |(draw, values): (Draw, Option<Values>)| -> Result<(u64, Arc<Sample>)> {
+    let read = |(draw, values): (Draw, Option<Values>)| -> Result<(u64, Arc<Queued>)> {
         let label = feed.images.source().label(draw.index);
         let sample = match values {
-            Some(values) => Sample { draw, label, values },
-            None => feed.images.read(draw)?,
+            None if feed.holding.holds(label) => feed.images.read(draw)?.into(),
+            values => Queued { draw, label, values },
         };
         Ok((draw.number, Arc::new(sample)))
     };
     draws.into_par_iter().map(read).collect()
 }
 
-fn classes(feed: &QueueFeed, saved: &Saved<'_>, samples: &BTreeMap<u64, Arc<Sample>>) -> Result<Vec<Ring>> {
+fn classes(feed: &QueueFeed, saved: &Saved<'_>, samples: &BTreeMap<u64, Arc<Queued>>) -> Result<Vec<Ring>> {
     let count = feed.classes.len();
     let (held, cursors) = (saved.numbers(HELD, Some(count))?, saved.numbers(CURSOR, Some(count))?);
     let numbers = saved.numbers(NUMBER, None)?;
@@ -156,13 +157,13 @@ fn classes(feed: &QueueFeed, saved: &Saved<'_>, samples: &BTreeMap<u64, Arc<Samp
     }
 }
 
-fn global(feed: &QueueFeed, saved: &Saved<'_>, samples: &BTreeMap<u64, Arc<Sample>>) -> Result<Ring> {
+fn global(feed: &QueueFeed, saved: &Saved<'_>, samples: &BTreeMap<u64, Arc<Queued>>) -> Result<Ring> {
     let numbers = saved.numbers(GLOBAL_NUMBER, None)?;
     let slots = numbers.iter().filter_map(|number| samples.get(&(*number as u64)).cloned()).collect();
     ring(feed.settings.global, slots, saved.single(GLOBAL_CURSOR)?, GLOBAL_CURSOR)
 }
 
-fn ring(capacity: usize, slots: Vec<Arc<Sample>>, cursor: i64, name: &str) -> Result<Ring> {
+fn ring(capacity: usize, slots: Vec<Arc<Queued>>, cursor: i64, name: &str) -> Result<Ring> {
     let held = slots.len();
     let ring = usize::try_from(cursor).ok().and_then(|cursor| Ring::restored(capacity, slots, cursor));
     ring.ok_or_else(|| wrong(name, format!("{cursor} with {held} samples does not fit a queue of {capacity}")))

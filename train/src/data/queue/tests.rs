@@ -5,7 +5,9 @@ use drifting_spec::ImageShape;
 
 use super::*;
 use crate::config::QueueCheckpoint;
-use crate::data::{Augment, Crop, Dataset};
+use crate::data::sources::{Item, Source};
+use crate::data::{Augment, Crop, Dataset, OnBad, Values};
+use crate::ranks::together;
 
 const SHAPE: ImageShape = ImageShape { channels: 1, height: 3, width: 4 };
 const REQUEST: Request = Request { classes: 3, positives: 6, unconditional: 5 };
@@ -219,5 +221,99 @@ fn states_that_do_not_fit_are_refused() {
     ] {
         let found = problem(&|state| drop(state.insert(name.into(), numbers(wrong.clone()))));
         assert!(found.starts_with(name), "{name}: {found}");
+    }
+}
+
+/// Pictures of which number 40 cannot be read.
+#[derive(Debug)]
+struct Damaged(Arc<Dataset>);
+
+impl Source for Damaged {
+    fn classes(&self) -> &[String] {
+        Source::classes(self.0.as_ref())
+    }
+    fn len(&self) -> usize {
+        Source::len(self.0.as_ref())
+    }
+    fn label(&self, index: usize) -> usize {
+        self.0.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        format!("image {index}")
+    }
+    fn shape(&self) -> Option<ImageShape> {
+        Some(self.0.shape())
+    }
+    fn read(&self, index: usize, version: usize) -> Result<Item> {
+        if index == 40 { Err(DataError::image(self.name(index), "is damaged")) } else { self.0.read(index, version) }
+    }
+    fn sha256(&self) -> &str {
+        self.0.sha256()
+    }
+}
+
+fn damaged(settings: QueueSettings) -> QueueFeed {
+    let augment = Augment { crop: Crop::Random, flip: true, ..Augment::default() };
+    let images = Images::new(Arc::new(Damaged(data())), SHAPE, augment, 5).unwrap().on_bad(OnBad::Skip);
+    QueueFeed::new(Arc::new(images), settings, LoaderSettings { workers: Some(1), ahead: 2 }, 5)
+}
+
+#[test]
+fn processes_receive_together_what_one_would_and_hold_each_image_once() {
+    for checkpoint in [QueueCheckpoint::Indices, QueueCheckpoint::Samples] {
+        let settings = QueueSettings { checkpoint, warm_up: WarmUp::Pushes(6), ..settings() };
+        let mut alone = damaged(settings);
+        let expected: Vec<StepData> = (0..6).map(|step| alone.next(step, REQUEST).unwrap()).collect();
+        assert!(alone.counters().replaced > 0, "the damaged image is drawn");
+        // Two processes, and from step 3 on three, on what the second of the two would save.
+        let begun = together(2, |ranks| {
+            let mut feed = damaged(settings);
+            let steps: Vec<StepData> = (0..3).map(|step| feed.next_among(step, REQUEST, ranks).unwrap()).collect();
+            (steps, feed.state())
+        });
+        let ended = together(3, |ranks| {
+            let mut feed = damaged(settings);
+            feed.restore_among(3, &begun[1].1, ranks).unwrap();
+            let steps: Vec<StepData> = (3..6).map(|step| feed.next_among(step, REQUEST, ranks).unwrap()).collect();
+            let held = |ring: &Ring| ring.slots().iter().filter(|image| image.values.is_some()).count();
+            (steps, feed.classes.iter().map(held).collect::<Vec<_>>(), feed.counters())
+        });
+        let parts = |step: usize| -> Vec<&StepData> {
+            match step {
+                0..3 => begun.iter().map(|(steps, _)| &steps[step]).collect(),
+                _ => ended.iter().map(|(steps, ..)| &steps[step - 3]).collect(),
+            }
+        };
+        for (step, expected) in expected.iter().enumerate() {
+            let parts = parts(step);
+            let joined =
+                |of: fn(&StepData) -> &[f32]| parts.iter().flat_map(|part| of(part).to_vec()).collect::<Vec<_>>();
+            assert_eq!(joined(|part| &part.positives), expected.positives, "step {step}");
+            assert_eq!(joined(|part| &part.unconditional), expected.unconditional, "step {step}");
+            assert!(parts.iter().all(|part| part.classes == expected.classes));
+        }
+        for (rank, (_, held, counters)) in ended.iter().enumerate() {
+            assert_eq!(*counters, alone.counters());
+            let own = |class: usize| checkpoint == QueueCheckpoint::Samples || class % 3 == rank;
+            assert!(held.iter().enumerate().all(|(class, &count)| (count > 0) == own(class)), "rank {rank}: {held:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_reach_other_processes_as_they_are() {
+    let image = |label: usize, holds: bool| {
+        let values = holds.then(|| Values::Numbers(vec![label as f32 + 0.1, -3.0e-8]));
+        Arc::new(Queued { draw: Draw { index: label, number: 0 }, label, values })
+    };
+    let found = together(2, |ranks| {
+        let groups = [[0, 1, 1], [2, 3, 0], [5, 5, 4]]
+            .map(|labels| labels.map(|label| image(label, label % 2 == ranks.rank())).to_vec());
+        let part = Holding::of(ranks).collect(ranks, &groups, 2).unwrap();
+        (part.ids, part.numbers)
+    });
+    let numbers = |labels: &[u64]| labels.iter().flat_map(|&label| [label as f32 + 0.1, -3.0e-8]).collect::<Vec<_>>();
+    for ((ids, found), expected) in found.into_iter().zip([&[0u64, 1, 1][..], &[2, 3, 0, 5, 5, 4]]) {
+        assert_eq!((ids.as_slice(), found), (expected, numbers(expected)));
     }
 }
