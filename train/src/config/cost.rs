@@ -31,11 +31,13 @@ pub fn generator_activations(config: &GeneratorConfig, kept: Kept) -> u64 {
     config.tokens() as u64 * (blocks + 4 * hidden) + 2 * config.image.len() as u64
 }
 
-/// Numbers that the attention of one block needs for itself on the way back, for one image, where scores are tensors:
-/// weights, their gradients, and both on the way through the softmax.
+/// Numbers that the attention of one block, the largest operation of a generator, needs on its way back for one image where
+/// every step of it is a tensor: weights and their gradients on both sides of the softmax; queries, keys and values by heads, turned,
+/// with their gradients; and the sum of those.
 #[must_use]
 pub fn attention_scratch(config: &GeneratorConfig) -> u64 {
-    4 * config.heads as u64 * (config.tokens() as u64).pow(2)
+    let tokens = config.tokens() as u64;
+    tokens * (4 * config.heads as u64 * tokens + 24 * config.hidden as u64)
 }
 
 /// Numbers in the patches of the largest convolution, of one image.

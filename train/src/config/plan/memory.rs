@@ -2,7 +2,7 @@
 
 use drifting_models::mae_map_shapes;
 use drifting_models::ops::PATCHES;
-use drifting_spec::{GeneratorConfig, MaeConfig};
+use drifting_spec::{GeneratorConfig, ImageShape, MaeConfig};
 
 use crate::config::cost::{self, Kept};
 use crate::config::{ComputeSettings, DeviceName, Operations};
@@ -75,6 +75,12 @@ impl Memory {
     /// What the processor keeps, in numbers.
     pub(super) fn on_host(&mut self, what: &'static str, numbers: f64) {
         self.host.push((what, BYTES * numbers));
+    }
+
+    /// So many images in queues: pixels as bytes, latents as numbers.
+    pub(super) fn queues(&mut self, images: usize, shape: ImageShape) {
+        let bytes = if matches!(shape.channels, 1 | 3) { 1.0 } else { BYTES };
+        self.host.push(("queues", bytes * (images * shape.len()) as f64));
     }
 
     /// What computes keeps, in numbers.

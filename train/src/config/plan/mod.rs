@@ -115,8 +115,7 @@ impl Plan {
             plan.need("decoder of samples", folder);
         }
         if let Some(queue) = config.queue {
-            let images = queue.per_class * network.classes + queue.global;
-            plan.memory.on_host("queues", (images * network.image.len()) as f64);
+            plan.memory.queues(queue.per_class * network.classes + queue.global, network.image);
         }
         Ok(plan)
     }
@@ -280,6 +279,7 @@ mod tests {
     use drifting_spec::{GeneratorConfig, MaeConfig};
 
     use super::*;
+    use crate::config::Override;
 
     /// The settings of paper Table 8 as far as they cost something; `[classes, generated, positives, unconditional]`.
     fn table8(generator: &str, encoder: &str, batch: [usize; 4]) -> Plan {
@@ -331,6 +331,28 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_plan_tells_the_memory_of_a_gpu_from_the_rest() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/table8/latent-b2.toml");
+        let plan = |changes: &[&str]| {
+            let changes: Vec<Override> = changes.iter().map(|change| change.parse().unwrap()).collect();
+            Plan::of(&ExperimentConfig::load(&path, &changes).unwrap(), None).unwrap()
+        };
+        let gigabytes = |parts: Vec<(&str, f64)>| parts.iter().map(|(_, bytes)| bytes / 1e9).sum::<f64>();
+        assert_eq!(plan(&[]).memory.device(), None);
+        let gpu = plan(&["compute.device=\"cuda\""]);
+        // The batch of the paper, a class group at a time, fits a card of 80 GB.
+        let device = gigabytes(gpu.memory.device().unwrap());
+        assert!(device > 30.0 && device < 60.0, "{device}");
+        assert!(
+            gpu.to_string().contains("  GPU memory: ") && gpu.to_string().contains("memory: 2.11 GB (queues 2.11 GB)")
+        );
+        let again = plan(&["compute.device=\"cuda\"", "compute.recompute=true"]);
+        assert!(gigabytes(again.memory.device().unwrap()) < device - 9.0);
+        let plain = plan(&["compute.operations=\"plain\""]);
+        assert!((gigabytes(plain.memory.host()) - device - 2.11).abs() < 0.01);
     }
 
     #[test]
