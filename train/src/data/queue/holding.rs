@@ -41,7 +41,7 @@ impl Holding {
     pub(super) fn holds(self, label: usize) -> bool {
         match self {
             Self::All => true,
-            Self::Some { rank, ranks } => label % ranks == rank,
+            Self::Some { rank, ranks } => holder(label, ranks) == rank,
         }
     }
 
@@ -90,6 +90,11 @@ impl Holding {
     }
 }
 
+/// The process that holds the images of a class.
+fn holder(label: usize, ranks: usize) -> usize {
+    label % ranks
+}
+
 /// The images among these that are held here, one after the other.
 fn packed(images: &[Arc<Queued>]) -> Vec<u8> {
     let mut message = Vec::new();
@@ -114,14 +119,14 @@ impl Part {
     fn unpack(&mut self, images: &[Arc<Queued>], messages: &[Vec<u8>], len: usize) -> Result<()> {
         let mut rest: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
         let mut waiting = vec![0; messages.len()];
-        images.iter().for_each(|image| waiting[image.label % messages.len()] += 1);
+        images.iter().for_each(|image| waiting[holder(image.label, messages.len())] += 1);
         // All images of a source are of one kind.
         let widths: Vec<usize> =
             rest.iter().zip(&waiting).map(|(message, &count)| message.len() / count.max(1)).collect();
         for image in images {
-            let holder = image.label % messages.len();
-            let Some((own, others)) = rest[holder].split_at_checked(widths[holder]) else { return Err(lost(image)) };
-            rest[holder] = others;
+            let from = holder(image.label, messages.len());
+            let Some((own, others)) = rest[from].split_at_checked(widths[from]) else { return Err(lost(image)) };
+            rest[from] = others;
             match own.len() {
                 bytes if bytes == len => Values::Bytes(own.to_vec()).append_to(&mut self.numbers),
                 bytes if bytes == 4 * len => {

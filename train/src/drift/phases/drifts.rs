@@ -1,192 +1,23 @@
-//! The objective of one key in phases, so that class groups can be worked a few at a time (method section 18).
-//!
-//! Two normalisations average over all class groups of a step: S over distances, m over drifts. With all groups at hand the
-//! phases follow each other; streamed, each phase goes over all groups before the next begins:
-//!
-//! 1. [`Measured`]: the distances of every group, whose means are pooled to S;
-//! 2. [`Measured::drifts`] with that S: [`Drifts::square_means`] of every group, pooled to m;
-//! 3. [`Drifts::outcome`] with m: the loss and the gradient.
-//!
-//! Distances are kept from phase to phase, and of the drifts themselves or their coefficients what is less, if it is little. What
-//! is not kept is computed again, in memory that belongs to a thread.
-
-use std::cell::RefCell;
+//! The second and third phase: drifts, loss and gradient.
 
 use drifting_models::ops::lanes::dispatch_lanes;
-use drifting_models::ops::simd::LANES;
 use drifting_models::profile;
 use rayon::prelude::*;
 
-use super::DriftError;
-use super::batch::{KeyBatch, KeyShape};
-use super::force::{self, Coefficients};
-use super::loss::KeyOutcome;
-use super::numeric::sum_of_squares;
-use super::place::{Place, tasks};
-use super::points::{self, Points};
-use super::problem::Ruler;
-use super::scale::{Mean, Units, drift_factor};
-use super::settings::{Distances, DriftSettings, Reduction, TemperatureAggregation};
-use super::spare::Spare;
-use super::spread::{self, Spread};
+use super::{Measured, SCRATCH, Scratch, check_groups, some};
+use crate::drift::DriftError;
+use crate::drift::batch::KeyShape;
+use crate::drift::force::{self, Coefficients};
+use crate::drift::loss::KeyOutcome;
+use crate::drift::numeric::sum_of_squares;
+use crate::drift::place::{Place, tasks};
+use crate::drift::points::{self, Points};
+use crate::drift::scale::{Mean, Units, drift_factor};
+use crate::drift::settings::{Reduction, TemperatureAggregation};
+use crate::drift::spare::Spare;
 
-/// Numbers of an image that one task takes at least, where it has so many: vectors that lie side by side are read together.
-const STRETCH: usize = 512;
 /// Drifts or coefficients that are kept from one phase to the next at most, in bytes.
 const KEPT: usize = 64 << 20;
-
-/// Memory of a thread, used for one task after the other.
-#[derive(Default)]
-struct Scratch {
-    ruler: Ruler,
-    /// Points of the problems of a task `[problems, images, D]`.
-    points: Vec<f32>,
-    mean: Vec<f32>,
-    finder: Coefficients,
-    /// Coefficients `[temperatures, Ng, stride]`.
-    coefficients: Vec<f32>,
-    /// Those of the sum over temperatures `[Ng, stride]`.
-    sum: Vec<f32>,
-    spread: Spread,
-    /// V `[temperatures, Ng, D]`, or F `[Ng, D]`.
-    drifts: Vec<f32>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// As many numbers as `len` of `memory`, whatever they were before.
-fn some(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if memory.len() < len {
-        memory.resize(len, 0.0);
-    }
-    &mut memory[..len]
-}
-
-/// The distances of all problems of a batch (method step 1).
-#[derive(Debug)]
-pub struct Measured<'a> {
-    batch: KeyBatch<'a>,
-    settings: &'a DriftSettings,
-    /// Of each problem d `[Ng, stride]`, and if drifts are squared by them, the squared distances of all pairs of targets
-    /// that are no samples.
-    distances: Spare,
-    sizes: Sizes,
-    means: Vec<Mean>,
-}
-
-/// Numbers that are kept of one problem, and problems that one task takes.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    distances: usize,
-    squares: usize,
-    points: usize,
-    stretch: usize,
-}
-
-impl Sizes {
-    /// Distances and squares.
-    fn problem(&self) -> usize {
-        self.distances + self.squares
-    }
-
-    /// Distances and squares of the problems of a task.
-    fn task(&self) -> usize {
-        self.stretch * self.problem()
-    }
-}
-
-impl<'a> Measured<'a> {
-    /// Measures the distances of `batch`.
-    ///
-    /// # Errors
-    /// Settings that contradict each other, features that are not finite.
-    pub fn new(batch: &KeyBatch<'a>, settings: &'a DriftSettings) -> Result<Self, DriftError> {
-        let (shape, columns) = (batch.shape(), batch.columns());
-        let pays =
-            settings.distances == Distances::Accurate && spread::pays(shape, columns, settings.temperatures.len());
-        let others = columns.targets - columns.own;
-        let squares = if pays { others * others.next_multiple_of(LANES) } else { 0 };
-        Self::with_squares(batch, settings, squares)
-    }
-
-    /// Keeps `squares` numbers for squared distances of each problem.
-    fn with_squares(batch: &KeyBatch<'a>, settings: &'a DriftSettings, squares: usize) -> Result<Self, DriftError> {
-        let _span = profile::span("distances");
-        settings.validate()?;
-        let (shape, columns) = (batch.shape(), batch.columns());
-        let sizes = Sizes {
-            distances: shape.generated * columns.stride(),
-            squares,
-            points: points::images(shape) * shape.dim,
-            stretch: stretch(shape),
-        };
-        let mut distances = Spare::of(shape.problems() * sizes.problem());
-        let weights = batch.features().weight;
-        let tasks = distances.par_chunks_exact_mut(sizes.task()).enumerate();
-        let measure = |scratch: &mut Scratch, task: usize, distances: &mut [f32]| {
-            let Scratch { ruler, points, mean, .. } = scratch;
-            let first = task * sizes.stretch;
-            let weight = weights[first / shape.locations];
-            let points = some(points, sizes.stretch * sizes.points);
-            points::gather(batch, first, points);
-            let problems = distances.chunks_exact_mut(sizes.problem()).zip(points.chunks_exact_mut(sizes.points));
-            let measure = |(number, (distances, points)): (usize, (&mut [f32], &mut [f32]))| {
-                let (distances, squares) = distances.split_at_mut(sizes.distances);
-                if settings.distances == Distances::Expanded {
-                    ruler.check(Points::new(batch, points), batch, first + number)?;
-                    return Ok(ruler.measure_expanded(Points::new(batch, points), weight, distances));
-                }
-                let points = Points::centred(batch, points, mean);
-                ruler.check(points, batch, first + number)?;
-                if !squares.is_empty() {
-                    ruler.measure_others(points, squares);
-                }
-                Ok(ruler.measure(points, weight, distances))
-            };
-            problems.enumerate().map(measure).collect::<Result<Vec<_>, _>>()
-        };
-        let tasks = tasks.map(|(task, distances)| SCRATCH.with_borrow_mut(|scratch| measure(scratch, task, distances)));
-        let sums: Vec<f64> = in_order(tasks.collect())?.concat();
-        let means = group_means(batch, &sums);
-        Ok(Self { batch: *batch, settings, distances, sizes, means })
-    }
-
-    /// Mean of d W over mean of W of each class group (method step 2).
-    #[must_use]
-    pub fn distance_means(&self) -> &[Mean] {
-        &self.means
-    }
-
-    /// The drifts with S = `mean_distances`, one number for each class group.
-    ///
-    /// # Errors
-    /// Another number of groups.
-    pub fn drifts(&self, mean_distances: &[f64]) -> Result<Drifts<'_>, DriftError> {
-        let _span = profile::span("drift field");
-        let shape = self.batch.shape();
-        check_groups(self.batch.key(), "mean distances", mean_distances.len(), shape.groups)?;
-        let units = mean_distances.iter().map(|&distance| Units::new(distance, shape.dim, self.settings)).collect();
-        Ok(Drifts::measure(self, units))
-    }
-
-    /// What is kept of the drifts, and how many numbers of each problem.
-    fn kept(&self) -> (Kept, usize) {
-        let shape = self.batch.shape();
-        let rows = self.settings.temperatures.len() * shape.generated;
-        let (drifts, coefficients) = (rows * shape.dim, rows * self.batch.columns().stride());
-        let few = |numbers: usize| 4 * shape.problems() * numbers <= KEPT;
-        // Drifts save a product of matrices more.
-        if self.sizes.squares == 0 && drifts <= 2 * coefficients && few(drifts) {
-            (Kept::Drifts, drifts)
-        } else if few(coefficients) {
-            (Kept::Coefficients, coefficients)
-        } else {
-            (Kept::Nothing, 0)
-        }
-    }
-}
 
 /// What is kept for the last phase.
 #[derive(Clone, Copy, Debug)]
@@ -198,12 +29,22 @@ enum Kept {
     Nothing,
 }
 
-/// Mean of d W over mean of W of each class group, as [`Measured::distance_means`] gives it, where nothing else is wanted.
-///
-/// # Errors
-/// As [`Measured::new`].
-pub fn distance_means(batch: &KeyBatch<'_>, settings: &DriftSettings) -> Result<Vec<Mean>, DriftError> {
-    Ok(Measured::with_squares(batch, settings, 0)?.means)
+impl Kept {
+    /// What is kept of the drifts, and how many numbers of each problem.
+    fn of(measured: &Measured<'_>) -> (Self, usize) {
+        let shape = measured.batch.shape();
+        let rows = measured.settings.temperatures.len() * shape.generated;
+        let (drifts, coefficients) = (rows * shape.dim, rows * measured.batch.columns().stride());
+        let few = |numbers: usize| 4 * shape.problems() * numbers <= KEPT;
+        // Drifts save a product of matrices more.
+        if measured.sizes.squares == 0 && drifts <= 2 * coefficients && few(drifts) {
+            (Self::Drifts, drifts)
+        } else if few(coefficients) {
+            (Self::Coefficients, coefficients)
+        } else {
+            (Self::Nothing, 0)
+        }
+    }
 }
 
 /// The drifts V of all problems of a batch, of which only the sums of squares are kept (method steps 3-5).
@@ -251,16 +92,16 @@ impl<'a> Drifts<'a> {
     }
 
     /// F `[groups * Ng, T, D]` with m = `mean_squares`.
-    pub(super) fn force(&self, mean_squares: &[Vec<f64>]) -> Result<Vec<f32>, DriftError> {
+    pub(in crate::drift) fn force(&self, mean_squares: &[Vec<f64>]) -> Result<Vec<f32>, DriftError> {
         Ok(self.add_up(mean_squares, &vec![1.0; self.units.len()])?.0)
     }
 
     /// Sums of V^2 of each temperature and class group as means, and what is kept.
-    fn measure(measured: &'a Measured<'a>, units: Vec<Units>) -> Self {
+    pub(super) fn measure(measured: &'a Measured<'a>, units: Vec<Units>) -> Self {
         let Measured { batch, settings, distances, sizes, .. } = measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
         let temperatures = settings.temperatures.len();
-        let (kept, each) = measured.kept();
+        let (kept, each) = Kept::of(measured);
         let mut numbers = Spare::of(batch.shape().problems() * each);
         let mut keep: Vec<_> = numbers.chunks_exact_mut((each * sizes.stretch).max(1)).collect();
         keep.resize_with(batch.shape().problems() / sizes.stretch, Default::default);
@@ -404,30 +245,4 @@ impl<'a> Drifts<'a> {
         force::drifts(sum, Points::centred(batch, points, mean), drifts);
         drifts
     }
-}
-
-/// Locations of one group that one task takes: they divide all of them.
-fn stretch(KeyShape { locations, dim, .. }: KeyShape) -> usize {
-    let most = (STRETCH / dim).clamp(1, locations);
-    (1..=most).rev().find(|&stretch| locations.is_multiple_of(stretch)).unwrap_or(1)
-}
-
-/// All results, or the first error in their order.
-fn in_order<T>(results: Vec<Result<T, DriftError>>) -> Result<Vec<T>, DriftError> {
-    results.into_iter().collect()
-}
-
-/// Mean distance of each group from the sums of d W of its problems.
-fn group_means(batch: &KeyBatch<'_>, sums: &[f64]) -> Vec<Mean> {
-    let KeyShape { locations, generated, .. } = batch.shape();
-    let count = |group: usize| (locations * generated) as f64 * batch.weight_sum(group);
-    let groups = sums.chunks_exact(locations).enumerate();
-    groups.map(|(group, sums)| Mean { sum: sums.iter().sum(), count: count(group) }).collect()
-}
-
-pub(super) fn check_groups(key: &str, what: &str, found: usize, expected: usize) -> Result<(), DriftError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(DriftError::Shape { key: key.to_owned(), problem: format!("{found} {what} for {expected} class groups") })
 }
