@@ -71,7 +71,8 @@ impl Ranks for Mpi {
             let mut expected = vec![0i32; counts.len()];
             self.world.all_to_all_into(&counts[..], &mut expected[..]);
             // A byte more: a vector of none has the address 1, which Open MPI takes for MPI_IN_PLACE.
-            let flat = [parts.concat(), vec![0]].concat();
+            let mut flat = parts.concat();
+            flat.push(0);
             let mut found = vec![0u8; expected.iter().map(|count| count.unsigned_abs() as usize).sum::<usize>() + 1];
             let outgoing = Partition::new(&flat[..], &counts[..], places(&counts));
             let mut incoming = PartitionMut::new(&mut found[..], &expected[..], places(&expected));
