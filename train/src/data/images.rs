@@ -41,10 +41,15 @@ impl Values {
     /// Appends the numbers that the network takes.
     pub fn append_to(&self, numbers: &mut Vec<f32>) {
         match self {
-            Self::Bytes(bytes) => numbers.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0)),
+            Self::Bytes(bytes) => append_pixels(bytes, numbers),
             Self::Numbers(own) => numbers.extend_from_slice(own),
         }
     }
+}
+
+/// Appends the numbers that the network takes for these pixels.
+pub(super) fn append_pixels(bytes: &[u8], numbers: &mut Vec<f32>) {
+    numbers.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
 }
 
 /// Labelled images of one shape, read and augmented one at a time; may be shared among threads.

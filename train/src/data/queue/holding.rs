@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Part;
+use crate::data::images::append_pixels;
 use crate::data::{DataError, Draw, Result, Sample, Values};
 use crate::ranks::{Ranks, Share};
 
@@ -128,7 +129,7 @@ impl Part {
             let Some((own, others)) = rest[from].split_at_checked(widths[from]) else { return Err(lost(image)) };
             rest[from] = others;
             match own.len() {
-                bytes if bytes == len => Values::Bytes(own.to_vec()).append_to(&mut self.numbers),
+                bytes if bytes == len => append_pixels(own, &mut self.numbers),
                 bytes if bytes == 4 * len => {
                     self.numbers.extend(own.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
                 }
