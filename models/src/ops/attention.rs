@@ -7,12 +7,12 @@ use drifting_spec::QkNorm;
 
 use self::head::{Gradients, Head};
 use super::linear::column_sums;
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::positions::Rotation;
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice, written};
-use super::tensors;
 use super::transpose::gather;
+use super::{gpu, tensors};
 use crate::profile;
 
 pub(super) mod head;
@@ -44,6 +44,9 @@ pub fn attention(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<T
     let table = settings.rotation.as_ref().map_or(tokens * (head_dim / 2), |rotation| rotation.cos.len());
     if width != 3 * heads * head_dim || gains.dims() != [2, head_dim] || table != tokens * (head_dim / 2) {
         candle_core::bail!("attention of {:?} with {heads} heads: gains {:?}", qkv.dims(), gains.dims());
+    }
+    if kernels(qkv.device()) && gpu::attention_fits(head_dim) {
+        return gpu::attention(qkv, gains, settings);
     }
     if fused(qkv.device()) {
         let op = Fused { settings: settings.clone(), tokens, head_dim };

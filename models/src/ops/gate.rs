@@ -3,10 +3,10 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
-use super::tensors;
+use super::{gpu, tensors};
 use crate::profile;
 
 /// x + gate * y, where every token of an image shares the image's gate.
@@ -21,7 +21,9 @@ pub fn gated_add(x: &Tensor, y: &Tensor, modulation: &Tensor, offset: usize) -> 
     if x.dims() != y.dims() || rows != batch || offset + hidden > width {
         candle_core::bail!("gated add: {:?} + {:?} by {:?} at {offset}", x.dims(), y.dims(), modulation.dims());
     }
-    if fused(x.device()) {
+    if kernels(x.device()) {
+        gpu::gated_add(x, y, modulation, offset)
+    } else if fused(x.device()) {
         let op = GatedAdd { tokens, hidden, width, offset };
         x.contiguous()?.apply_op3(&y.contiguous()?, &modulation.contiguous()?, op)
     } else {

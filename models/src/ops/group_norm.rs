@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use self::kernels::{Affine, Apply, Backward, Statistics};
 use super::linear::column_sums;
-use super::operations::fused;
+use super::operations::{self, fused};
 use super::simd;
 use super::storage::{Values, slice};
-use super::tensors;
+use super::{gpu, tensors};
 use crate::profile;
 
 /// How [`group_norm`] normalises.
@@ -51,7 +51,9 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm
         bail!("group norm of {:?}: scale {:?}, bias {:?}", x.dims(), scale.dims(), bias.dims());
     }
     settings.check_channels(channels)?;
-    if fused(x.device()) {
+    if operations::kernels(x.device()) {
+        gpu::group_norm(x, scale, bias, settings)
+    } else if fused(x.device()) {
         let op = Fused { settings, statistics: Mutex::default() };
         x.contiguous()?.apply_op3(&scale.contiguous()?, &bias.contiguous()?, op)
     } else {

@@ -2,8 +2,8 @@
 //!
 //! candle's own fused norms, softmax and rotary embedding silently drop gradients, and its composed ones pass over memory
 //! many times. Each operation here is one file: the public function, its CPU kernel with the analytic backward, and a
-//! composition of plain candle operations (`plain`) that the tests hold the kernel against. Other devices have the versions in
-//! `tensors`, or `plain` where it would do; [`set_operations`] makes the processor use them too.
+//! composition of plain candle operations (`plain`) that the tests hold the kernel against. GPUs have the kernels in `gpu`. Where there is
+//! none, any device has the versions in `tensors`, or `plain` where it would do; [`set_operations`] makes all use them.
 
 mod activation;
 mod attention;
@@ -14,6 +14,7 @@ mod conv;
 mod conv_chain;
 mod embedding;
 mod gate;
+mod gpu;
 mod group_norm;
 mod inner;
 pub mod lanes;
@@ -49,7 +50,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use max_pool::{MaxPool, max_pool};
 pub use norm::{Modulation, norm};
-pub use operations::{Operations, fused, recomputes, set_operations, set_recomputation};
+pub use operations::{Operations, fused, kernels, recomputes, set_operations, set_recomputation};
 pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};

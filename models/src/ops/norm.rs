@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 use super::EPSILON;
 use super::linear::column_sums;
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
-use super::tensors;
+use super::{gpu, tensors};
 use crate::profile;
 
 /// The columns of a modulation tensor that hold shift and scale; each is as wide as the hidden layer.
@@ -35,7 +35,9 @@ pub fn norm(kind: Norm, x: &Tensor, affine: &Tensor, modulation: &Tensor, column
     if !(1..=2).contains(&parts) || affine_width != hidden || rows != batch || !fits {
         candle_core::bail!("norm of {:?}: affine {:?}, modulation {:?}", x.dims(), affine.dims(), modulation.dims());
     }
-    if fused(x.device()) {
+    if kernels(x.device()) {
+        gpu::norm(kind, x, affine, modulation, columns)
+    } else if fused(x.device()) {
         let (affine, modulation) = (affine.contiguous()?, modulation.contiguous()?);
         x.contiguous()?.apply_op3(&affine, &modulation, ModulatedNorm { kind, columns })
     } else {

@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-/// Which code computes on the processor; other devices have candle's operations only.
+/// Which code computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Operations {
-    /// The operations of this crate.
+    /// The operations of this crate on the processor, and its kernels on a GPU.
     #[default]
     Fused,
-    /// The compositions of candle's operations that they are held against: slow, but what runs on other devices.
+    /// The compositions of candle's operations that they are held against: slow, but the same on any device.
     Plain,
 }
 
-/// Whether the processor computes like any other device.
+/// Whether every device composes.
 static PLAIN: AtomicBool = AtomicBool::new(false);
 
 /// Sets which code computes from now on, in all threads. A graph goes backward by the operations that it was made of.
@@ -26,6 +26,13 @@ pub fn set_operations(operations: Operations) {
 #[must_use]
 pub fn fused(device: &Device) -> bool {
     device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
+}
+
+/// Whether tensors on `device` go through the kernels of `drifting-kernels` where there is one.
+#[must_use]
+pub fn kernels(device: &Device) -> bool {
+    // Where they are emulated, the processor does without its own operations.
+    drifting_kernels::available(device) && (device.is_cpu() || !PLAIN.load(Ordering::Relaxed))
 }
 
 /// Whether blocks keep only their inputs.

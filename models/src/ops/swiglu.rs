@@ -2,10 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::simd::{self, Kernel};
 use super::storage::{PIECE, Values, slice, written};
-use super::tensors;
+use super::{gpu, tensors};
 use crate::profile;
 
 /// SiLU(gate) * value for tensors of the same shape.
@@ -16,7 +16,9 @@ pub fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
     if gate.dims() != value.dims() {
         candle_core::bail!("swiglu: gate {:?}, value {:?}", gate.dims(), value.dims());
     }
-    if fused(gate.device()) {
+    if kernels(gate.device()) {
+        gpu::swiglu(gate, value)
+    } else if fused(gate.device()) {
         gate.contiguous()?.apply_op2(&value.contiguous()?, SwiGlu)
     } else {
         tensors::swiglu(gate, value)

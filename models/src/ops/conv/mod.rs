@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use self::dense::Weights;
 use self::geometry::Geometry;
 use super::linear::column_sums;
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::storage::{Values, slice};
 use crate::profile;
 
@@ -87,9 +87,12 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
     {
         bail!("conv2d to {} channels: bias {:?}", geometry.outputs, bias.dims());
     }
-    if !fused(x.device()) {
+    let by_kernels = kernels(x.device());
+    if by_kernels || !fused(x.device()) {
         return if geometry.is_depthwise() || geometry.batch == 0 {
             plain(x, weight, bias, conv)
+        } else if by_kernels {
+            super::gpu::convolution(geometry, x, weight, bias)
         } else {
             super::tensors::convolution(geometry, x, weight, bias)
         };

@@ -95,7 +95,7 @@ fn input_gradient(g: &Geometry, kernel: &Tensor, dy: &Tensor) -> Result<Tensor> 
 }
 
 /// The kernel upside down and back to front, from outputs to channels.
-fn turned(kernel: &Tensor) -> Result<Tensor> {
+pub(in super::super) fn turned(kernel: &Tensor) -> Result<Tensor> {
     kernel.flip(&[0, 1])?.transpose(2, 3)?.contiguous()
 }
 

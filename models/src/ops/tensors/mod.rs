@@ -10,7 +10,7 @@ mod gate;
 mod group_norm;
 mod linear;
 mod norm;
-mod product;
+pub(super) mod product;
 pub(super) mod reversible;
 mod swiglu;
 

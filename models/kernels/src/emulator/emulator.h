@@ -1,0 +1,178 @@
+// CUDA on the processor: the threads of a block run one after the other, each until a barrier.
+//
+// A launch says in which order threads run, so that two launches that differ tell of a race; shared memory begins as NaN; and a
+// barrier that not all threads reach is an error in place of a hang.
+#pragma once
+#define EMULATED
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <tuple>
+#include <type_traits>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define SHARED(type, name) type *name = reinterpret_cast<type *>(emulator::block.shared.data())
+
+struct uint3 { unsigned x, y, z; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
+
+struct __nv_bfloat16 { uint16_t bits; };
+
+inline __nv_bfloat16 __float2bfloat16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if (x != x) return {uint16_t((bits >> 16) | 64)};
+  return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+
+inline float __bfloat162float(__nv_bfloat16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, 4);
+  return result;
+}
+
+using std::max;
+using std::min;
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+
+namespace emulator {
+constexpr size_t STACK = 64 << 10;
+constexpr unsigned LANES = 32;
+
+enum class At { Work, Warp, Block, End };
+
+struct Thread {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[STACK]};
+  At at;
+  // What a thread of the same warp may read.
+  float lane;
+};
+
+struct Block {
+  ucontext_t scheduler;
+  std::vector<Thread> threads;
+  std::vector<float4> shared;
+  unsigned now;
+  void (*kernel)(void **);
+  void **arguments;
+};
+static Block block;
+
+inline void enter() {
+  block.kernel(block.arguments);
+  block.threads[block.now].at = At::End;
+}
+
+// Waits until all others are there too.
+inline void wait(At at) {
+  Thread &thread = block.threads[block.now];
+  thread.at = at;
+  swapcontext(&thread.context, &block.scheduler);
+}
+
+// Lets the threads between `first` and `last` go on, if all that have not ended wait there.
+inline bool release(At at, size_t first, size_t last) {
+  bool any = false;
+  for (size_t i = first; i < last; ++i) {
+    const At there = block.threads[i].at;
+    if (there != at && there != At::End) return false;
+    any |= there == at;
+  }
+  for (size_t i = first; any && i < last; ++i)
+    if (block.threads[i].at == at) block.threads[i].at = At::Work;
+  return any;
+}
+
+// 0, or 1 for a barrier that not all threads reach.
+inline int run_block(bool backwards) {
+  const unsigned count = block.threads.size();
+  for (Thread &thread : block.threads) {
+    thread.at = At::Work;
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.get();
+    thread.context.uc_stack.ss_size = STACK;
+    thread.context.uc_link = &block.scheduler;
+    makecontext(&thread.context, enter, 0);
+  }
+  for (;;) {
+    bool ended = true;
+    for (unsigned turn = 0; turn < count; ++turn) {
+      const unsigned at = backwards ? count - 1 - turn : turn;
+      if (block.threads[at].at != At::Work) continue;
+      block.now = at;
+      threadIdx.x = at;
+      swapcontext(&block.scheduler, &block.threads[at].context);
+      ended = false;
+    }
+    bool goes_on = false;
+    for (unsigned first = 0; first < count; first += LANES)
+      goes_on |= release(At::Warp, first, std::min(first + LANES, count));
+    if (!goes_on) goes_on = release(At::Block, 0, count);
+    if (goes_on) continue;
+    for (const Thread &thread : block.threads)
+      if (thread.at != At::End) return 1;
+    if (ended) return 0;
+  }
+}
+
+inline int run(void (*kernel)(void **), void **arguments, const unsigned *grid, unsigned threads, size_t shared, int backwards) {
+  block.kernel = kernel;
+  block.arguments = arguments;
+  block.threads.resize(threads);
+  gridDim = {grid[0], grid[1], grid[2]};
+  blockDim = {threads, 1, 1};
+  threadIdx = {0, 0, 0};
+  for (unsigned z = 0; z < grid[2]; ++z)
+    for (unsigned y = 0; y < grid[1]; ++y)
+      for (unsigned x = 0; x < grid[0]; ++x) {
+        blockIdx = {x, y, z};
+        const float none = NAN;
+        block.shared.assign((shared + sizeof(float4) - 1) / sizeof(float4), {none, none, none, none});
+        if (run_block(backwards)) return 1;
+      }
+  return 0;
+}
+
+template <class... A, size_t... I> void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+  kernel(*static_cast<std::remove_cv_t<A> *>(arguments[I])...);
+}
+template <class... A> void call(void (*kernel)(A...), void **arguments) {
+  call(kernel, arguments, std::index_sequence_for<A...>());
+}
+} // namespace emulator
+
+inline void __syncthreads() { emulator::wait(emulator::At::Block); }
+inline void __syncwarp() { emulator::wait(emulator::At::Warp); }
+
+inline float __shfl_sync(unsigned, float x, int from) {
+  using namespace emulator;
+  const unsigned first = block.now / LANES * LANES;
+  block.threads[block.now].lane = x;
+  wait(At::Warp);
+  x = block.threads[first + from].lane;
+  wait(At::Warp);
+  return x;
+}
+inline float __shfl_xor_sync(unsigned mask, float x, int apart) {
+  return __shfl_sync(mask, x, int(emulator::block.now % emulator::LANES) ^ apart);
+}
+
+// What the emulator calls: a kernel by name.
+#define ENTRY(name)                                                                                                       \
+  extern "C" int run_##name(void **arguments, const unsigned *grid, unsigned threads, size_t shared, int backwards) {    \
+    return emulator::run([](void **all) { emulator::call(name, all); }, arguments, grid, threads, shared, backwards); \
+  }

@@ -1,0 +1,24 @@
+//! SiLU(gate) * value.
+
+use candle_core::{D, Result, Tensor};
+use drifting_kernels::{Argument, Launch, Output, launch, source};
+
+use super::super::tensors::reversible::reversible;
+use super::THREADS;
+
+/// [`swiglu`](super::super::swiglu()) by kernels.
+pub(in super::super) fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let (g, v) = (gate.detach().contiguous()?, value.detach().contiguous()?);
+    let (count, columns) = (g.elem_count(), g.dim(D::Minus1)?);
+    let sizes = [Argument::Count(count / columns.max(1)), Argument::Count(columns)];
+    let (over, shape) = (Launch::over(count, THREADS), g.dims().to_vec());
+    let arguments = [&[Argument::Input(&g), Argument::Input(&v)][..], &sizes].concat();
+    let kernel = source::SWIGLU.kernel("swiglu_forward");
+    let [y] = launch(kernel, over, gate.device(), [Output::f32(&shape)], &arguments)?;
+    reversible([gate, value], y, move |_, dy| {
+        let arguments = [&[&g, &v, dy].map(Argument::Input)[..], &sizes].concat();
+        let outputs = [Output::f32(&shape), Output::f32(&shape)];
+        let [dg, dv] = launch(source::SWIGLU.kernel("swiglu_back"), over, dy.device(), outputs, &arguments)?;
+        Ok([Some(dg), Some(dv)])
+    })
+}
