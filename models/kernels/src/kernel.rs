@@ -67,8 +67,8 @@ pub mod source {
         ATTENTION = "attention";
         /// Means and deviations of the cells of maps.
         CELLS = "cells";
-        /// From distances to the coefficients of a drift.
-        AFFINITY = "affinity";
+        /// The objective of one feature key.
+        DRIFT = "drift";
         /// Steps of AdamW, averages, norms.
         ADAMW = "adamw";
     }

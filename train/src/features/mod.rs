@@ -9,6 +9,7 @@ mod convnext;
 mod decoded;
 mod encoder;
 mod error;
+mod kernels;
 mod key;
 mod mae;
 mod pixel;

@@ -1,7 +1,7 @@
 //! What keys take from images and maps, forward and back, in tensor operations: for devices other than the processor.
 
 use candle_core::{Result, Tensor};
-use drifting_models::ops::inner;
+use drifting_models::ops::{inner, kernels};
 use drifting_spec::ImageShape;
 
 use super::key::{FeatureKey, Origin};
@@ -54,8 +54,11 @@ impl TensorGradients {
                 (&mut self.images, more)
             }
             Origin::Map(index, statistic) => {
-                let map = encoded.map(index)?.detach();
-                (&mut self.maps[index], statistic.back_tensor(space.map_shape(index), &map, gradient)?)
+                let (shape, map, sum) = (space.map_shape(index), encoded.map(index)?.detach(), &mut self.maps[index]);
+                if kernels(map.device()) {
+                    return statistic.add_back(shape, &map, gradient, sum);
+                }
+                (sum, statistic.back_tensor(shape, &map, gradient)?)
             }
         };
         *sum = Some(match sum.take() {
@@ -93,6 +96,11 @@ impl Statistic {
         if *self == Self::Raw {
             return flat(map);
         }
+        if kernels(map.device())
+            && let Some(features) = self.by_kernel(shape, map)?
+        {
+            return Ok(features);
+        }
         let cells = self.cut(shape, map)?;
         match self {
             Self::Raw | Self::Mean | Self::CellMeans(_) => flat(&cells.mean_keepdim(PLACES)?),
@@ -100,6 +108,17 @@ impl Statistic {
             Self::RootMeanSquare => flat(&deviation(&cells, PLACES, statistic::EPSILON)?),
             Self::Std | Self::CellStds(_) => flat(&deviation(&centred(&cells, PLACES)?, PLACES, statistic::EPSILON)?),
         }
+    }
+
+    /// Adds to `sum`, where it is, the gradient with respect to `map` that `gradient` brings back.
+    fn add_back(&self, shape: MapShape, map: &Tensor, gradient: &Tensor, sum: &mut Option<Tensor>) -> Result<()> {
+        let so_far = match sum.take() {
+            Some(sum) => sum,
+            None => map.zeros_like()?,
+        };
+        let added = self.add_by_kernel(shape, map, gradient, &so_far)?;
+        *sum = Some(if added { so_far } else { (so_far + gradient.reshape(map.shape())?)? });
+        Ok(())
     }
 
     /// The gradient with respect to `map` that `gradient` `[images, T, C]`, with respect to its features, brings back.
@@ -231,6 +250,16 @@ mod tests {
             let back = statistic.back_tensor(shape, &map, &gradient).unwrap();
             assert_eq!(back.dims(), map.dims(), "{name}");
             agree(&format!("{name}, back"), &back, &sum);
+            #[cfg(feature = "emulator")]
+            drifting_kernels::emulator::emulated(|| {
+                agree(&format!("{name} by a kernel"), &statistic.of_tensor(shape, &map).unwrap(), &expected);
+                let mut back = None;
+                for twice in [1.0, 2.0] {
+                    statistic.add_back(shape, &map, &gradient, &mut back).unwrap();
+                    let sum: Vec<f32> = sum.iter().map(|sum| sum * twice).collect();
+                    agree(&format!("{name} by a kernel, back"), back.as_ref().unwrap(), &sum);
+                }
+            });
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use drifting_models::nn::Params;
+use drifting_models::ops::kernels;
 use rayon::prelude::*;
 
 use super::inplace::{CHUNK, update};
 use super::state::Saved;
-use super::{OptimError, Result};
+use super::{OptimError, Result, device};
 
 /// e <- decay * e + (1 - decay) * parameter after every step, starting at the parameters, without bias correction.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ impl Ema {
             };
             if average.device().is_cpu() {
                 update(average, parameter, |average, parameter| blend(average, parameter, keep, add))?;
+            } else if kernels(average.device()) {
+                device::blend(average, parameter, keep, add)?;
             } else {
                 *average = (&*average * self.decay)?.add(&(parameter.as_detached_tensor() * (1.0 - self.decay))?)?;
             }

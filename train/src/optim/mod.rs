@@ -1,6 +1,7 @@
 //! Optimizer, gradient clipping, learning-rate schedule, exponential moving average.
 
 mod adamw;
+mod device;
 mod ema;
 mod error;
 mod inplace;

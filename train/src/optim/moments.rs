@@ -1,10 +1,11 @@
 //! The moments of a parameter, and the arithmetic of one step.
 
 use candle_core::{Device, Tensor, Var};
+use drifting_models::ops::kernels;
 use rayon::prelude::*;
 
 use super::inplace::{CHUNK, update};
-use super::{AdamWSettings, Result};
+use super::{AdamWSettings, Result, device};
 
 /// The moments of one parameter, where the parameter is: in memory they are updated together with it in one pass.
 #[derive(Clone, Debug)]
@@ -16,16 +17,16 @@ pub(super) enum Moments {
 /// The factors of one step, bias corrections included.
 #[derive(Clone, Copy)]
 pub(super) struct Factors {
-    beta1: f64,
-    beta2: f64,
-    gradient: f64,
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
+    pub(super) gradient: f64,
     /// lr / (1 - beta1^t)
-    rate: f64,
+    pub(super) rate: f64,
     /// 1 / sqrt(1 - beta2^t)
-    root: f64,
-    epsilon: f64,
+    pub(super) root: f64,
+    pub(super) epsilon: f64,
     /// 1 - lr * weight_decay
-    keep: f64,
+    pub(super) keep: f64,
 }
 
 impl Factors {
@@ -69,6 +70,9 @@ impl Moments {
             Self::Host { first, second } => Ok(update(var, gradient, |parameter, gradient| {
                 step_host(parameter, gradient, [&mut *first, &mut *second], factors);
             })?),
+            Self::Device { first, second } if kernels(var.device()) => {
+                device::step(var, gradient, [&*first, &*second], factors)
+            }
             Self::Device { first, second } => step_device(var, gradient, [first, second], factors),
         }
     }
@@ -124,14 +128,22 @@ mod tests {
         let [host, device] = [0, 1].map(|_| Var::from_tensor(&normal("weight", 0)).unwrap());
         let mut moments = Moments::zeros(&host).unwrap();
         let [mut first, mut second] = [0, 1].map(|_| host.zeros_like().unwrap());
+        #[cfg(feature = "emulator")]
+        let [launched, its_first, its_second] =
+            [host.copy(), host.zeros_like(), host.zeros_like()].map(|t| Var::from_tensor(&t.unwrap()).unwrap());
         for step in 1..=3 {
             let factors = Factors::new(&AdamWSettings::default(), step, 0.01, 0.5);
             let gradient = normal("gradient", step);
             moments.step(&host, &gradient, factors).unwrap();
             step_device(&device, &gradient, [&mut first, &mut second], factors).unwrap();
+            #[cfg(feature = "emulator")]
+            super::super::device::step(&launched, &gradient, [&its_first, &its_second], factors).unwrap();
         }
         let (host_first, host_second) = moments.tensors(&host).unwrap();
-        for (host, device) in [(host.as_tensor(), device.as_tensor()), (&host_first, &first), (&host_second, &second)] {
+        let mut pairs = vec![(host.as_tensor(), device.as_tensor()), (&host_first, &first), (&host_second, &second)];
+        #[cfg(feature = "emulator")]
+        pairs.extend([(host.as_tensor(), &*launched), (&host_first, &*its_first), (&host_second, &*its_second)]);
+        for (host, device) in pairs {
             let difference = (host - device).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(difference < 1e-6, "{difference}");
         }

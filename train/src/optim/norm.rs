@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
+use drifting_models::ops::kernels;
 use rayon::prelude::*;
 
 use super::inplace::{CHUNK, with_slice};
-use super::{OptimError, Result};
+use super::{OptimError, Result, device};
 
 /// L2 norm of all gradients taken as one vector.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +42,11 @@ pub fn global_norm(gradients: &BTreeMap<String, Tensor>) -> Result<GlobalNorm> {
 
 /// The sums of the squares of gradients on another device, which waits for the host once.
 fn device_sums(gradients: &BTreeMap<String, Tensor>) -> Result<Vec<f64>> {
-    let sums = gradients.values().map(|gradient| gradient.to_dtype(DType::F64)?.sqr()?.sum_all());
+    let square_sum = |gradient: &Tensor| match kernels(gradient.device()) {
+        true => device::square_sum(gradient),
+        false => gradient.to_dtype(DType::F64)?.sqr()?.sum_all(),
+    };
+    let sums = gradients.values().map(square_sum);
     Ok(Tensor::stack(&sums.collect::<candle_core::Result<Vec<_>>>()?, 0)?.to_vec1()?)
 }
 
@@ -98,7 +103,13 @@ mod tests {
         });
         let gradients = BTreeMap::from(gradients);
         let sum: f64 = device_sums(&gradients).unwrap().iter().sum();
-        assert!((sum.sqrt() / global_norm(&gradients).unwrap().0 - 1.0).abs() < 1e-12);
+        let expected = global_norm(&gradients).unwrap().0;
+        assert!((sum.sqrt() / expected - 1.0).abs() < 1e-12);
+        #[cfg(feature = "emulator")]
+        drifting_kernels::emulator::emulated(|| {
+            let sum: f64 = device_sums(&gradients).unwrap().iter().sum();
+            assert!((sum.sqrt() / expected - 1.0).abs() < 1e-12);
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The golden step and streamed groups as a device other than the processor computes them: in plain tensor operations.
 //!
-//! Those run on the processor unless `DRIFTING_TEST_DEVICE` says `cuda`, which needs a GPU and the feature `cuda`.
+//! Those run on the processor unless `DRIFTING_TEST_DEVICE` says otherwise: `cuda` needs a GPU and the feature `cuda`; `emulated`, with the
+//! feature `emulator`, takes the kernels that a GPU would, but on the processor.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
 
@@ -36,6 +37,11 @@ fn device() -> Device {
     let open = || {
         set_operations(Operations::Plain);
         let name = std::env::var("DRIFTING_TEST_DEVICE").unwrap_or("cpu".to_owned());
+        #[cfg(feature = "emulator")]
+        if name == "emulated" {
+            drifting_kernels::emulator::emulate_everywhere();
+            return Device::Cpu;
+        }
         name.parse::<DeviceName>().unwrap().open().unwrap()
     };
     DEVICE.get_or_init(open).clone()

@@ -7,6 +7,7 @@ mod library;
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
 use half::bf16;
@@ -18,8 +19,15 @@ thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
 }
 
+static EVERYWHERE: AtomicBool = AtomicBool::new(false);
+
 pub(super) fn on() -> bool {
-    ON.get()
+    ON.get() || EVERYWHERE.load(Ordering::Relaxed)
+}
+
+/// From now on tensors on the processor go through kernels in all threads.
+pub fn emulate_everywhere() {
+    EVERYWHERE.store(true, Ordering::Relaxed);
 }
 
 /// What `f` gives while tensors of this thread on the processor go through kernels.

@@ -4,6 +4,7 @@
 //! once for each phase, where the means of class groups are pooled.
 
 mod affinity;
+mod kernels;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -23,8 +24,10 @@ type TensorResult<T> = candle_core::Result<T>;
 pub struct TensorBatch<'a> {
     key: &'a str,
     shape: KeyShape,
-    /// G, U, P: `[groups * images, T, D]`, in the order of the targets.
-    sets: Vec<Tensor>,
+    /// G `[groups * Ng, T, D]`
+    generated: Tensor,
+    /// P of all groups, then U `[groups * images, T, D]`
+    real: Tensor,
     /// Guidance weight of each group.
     weight: &'a [f32],
 }
@@ -54,17 +57,18 @@ impl<'a> TensorBatch<'a> {
                 return Err(DriftError::Shape { key: key.to_owned(), problem });
             }
         }
-        let middle = groups * positives;
-        let sets = || {
-            let mut sets = vec![generated.detach()];
-            if unconditional > 0 {
-                sets.push(real.narrow(0, middle, groups * unconditional)?);
-            }
-            sets.push(real.narrow(0, 0, middle)?);
-            Ok(sets)
-        };
-        let sets = sets().map_err(|error| failed(key, &error))?;
-        Ok(Self { key, shape, sets, weight })
+        Ok(Self { key, shape, generated: generated.detach(), real: real.detach(), weight })
+    }
+
+    /// G, U, P: `[groups * images, T, D]`, in the order of the targets.
+    fn sets(&self) -> TensorResult<Vec<Tensor>> {
+        let KeyShape { groups, positives, unconditional, .. } = self.shape;
+        let mut sets = vec![self.generated.clone()];
+        if unconditional > 0 {
+            sets.push(self.real.narrow(0, groups * positives, groups * unconditional)?);
+        }
+        sets.push(self.real.narrow(0, 0, groups * positives)?);
+        Ok(sets)
     }
 
     fn columns(&self) -> Columns {
@@ -87,21 +91,22 @@ impl<'a> TensorBatch<'a> {
             let images = set.dim(0)? / groups;
             set.reshape((groups, images, locations, dim))?.transpose(1, 2)?.contiguous()
         };
-        let sets = self.sets.iter().map(problems).collect::<TensorResult<Vec<_>>>()?;
+        let sets = self.sets()?.iter().map(problems).collect::<TensorResult<Vec<_>>>()?;
         Tensor::cat(&sets, 2)
     }
 
     /// One number for each group, as a factor of `[groups, T, ..]`.
     fn spread(&self, numbers: impl Iterator<Item = f64>) -> TensorResult<Tensor> {
         let numbers: Vec<f32> = numbers.map(|number| number as f32).collect();
-        Tensor::from_vec(numbers, (self.shape.groups, 1, 1, 1), self.sets[0].device())
+        Tensor::from_vec(numbers, (self.shape.groups, 1, 1, 1), self.generated.device())
     }
 
     /// Why some distance is not finite.
     fn culprit(&self, settings: &DriftSettings) -> DriftError {
         let unknown = || DriftError::NotFinite { key: self.key.to_owned(), group: 0, location: 0, set: "some" };
         let numbers = |set: &Tensor| set.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>();
-        let Ok(mut sets) = self.sets.iter().map(numbers).collect::<TensorResult<Vec<_>>>() else { return unknown() };
+        let sets = self.sets().and_then(|sets| sets.iter().map(numbers).collect::<TensorResult<Vec<_>>>());
+        let Ok(mut sets) = sets else { return unknown() };
         let positives = sets.pop().unwrap_or_default();
         let unconditional = if sets.len() > 1 { sets.pop().unwrap_or_default() } else { Vec::new() };
         let generated = sets.pop().unwrap_or_default();
@@ -148,24 +153,16 @@ impl<'a> TensorMeasured<'a> {
 
     fn measure(batch: TensorBatch<'a>, settings: &'a DriftSettings) -> TensorResult<Self> {
         let KeyShape { groups, locations, generated, .. } = batch.shape;
-        let (mut points, targets) = (batch.points()?, batch.columns().targets);
-        let accurate = settings.distances == Distances::Accurate;
-        if accurate {
-            // Drifts do not depend on the centre, the precision of distances does.
-            points = points.broadcast_sub(&points.mean_keepdim(2)?)?;
-        }
-        let norms = points.sqr()?.sum_keepdim(3)?;
-        let samples = points.narrow(2, 0, generated)?.contiguous()?;
-        let products = samples.matmul(&points.t()?)?;
-        let sums = norms.narrow(2, 0, generated)?.broadcast_add(&norms.t()?)?;
-        let mut squares = (sums - (products * 2.0)?)?;
+        let targets = batch.columns().targets;
+        // Drifts do not depend on the centre, the precision of distances does.
+        let centred = settings.distances == Distances::Accurate;
         let itself: Vec<f32> =
             (0..generated * targets).map(|at| f32::from(u8::from(at / targets == at % targets))).collect();
-        let itself = Tensor::from_vec(itself, (generated, targets), points.device())?;
-        if accurate {
-            squares = squares.broadcast_mul(&itself.affine(-1.0, 1.0)?)?;
-        }
-        let distances = squares.maximum(MIN_SQUARED_DISTANCE)?.sqrt()?;
+        let itself = Tensor::from_vec(itself, (generated, targets), batch.generated.device())?;
+        let (points, distances) = match kernels::available(batch.generated.device()) {
+            true => kernels::distances(&batch, centred)?,
+            false => Self::distances(&batch, centred, &itself)?,
+        };
         let sums = distances.reshape((groups, locations * generated, targets))?.sum(1)?.to_vec2::<f32>()?;
         let means = sums.iter().enumerate().map(|(group, sums)| {
             let weights = batch.weights(group);
@@ -174,6 +171,23 @@ impl<'a> TensorMeasured<'a> {
         });
         let means = means.collect();
         Ok(Self { batch, settings, points, distances, itself, means })
+    }
+
+    /// Points and distances.
+    fn distances(batch: &TensorBatch<'_>, centred: bool, itself: &Tensor) -> TensorResult<(Tensor, Tensor)> {
+        let (mut points, generated) = (batch.points()?, batch.shape.generated);
+        if centred {
+            points = points.broadcast_sub(&points.mean_keepdim(2)?)?;
+        }
+        let norms = points.sqr()?.sum_keepdim(3)?;
+        let samples = points.narrow(2, 0, generated)?.contiguous()?;
+        let products = samples.matmul(&points.t()?)?;
+        let sums = norms.narrow(2, 0, generated)?.broadcast_add(&norms.t()?)?;
+        let mut squares = (sums - (products * 2.0)?)?;
+        if centred {
+            squares = squares.broadcast_mul(&itself.affine(-1.0, 1.0)?)?;
+        }
+        Ok((points, squares.maximum(MIN_SQUARED_DISTANCE)?.sqrt()?))
     }
 
     /// Mean of d W over mean of W of each class group (method step 2).
@@ -209,17 +223,33 @@ impl<'a> TensorDrifts<'a> {
         let TensorMeasured { batch, settings, points, distances, itself, .. } = measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape;
         let shares = batch.spread(units.iter().map(|units| f64::from(units.distance).recip()))?;
-        let mut scaled = distances.broadcast_mul(&shares)?;
-        if settings.mask_self_negatives {
-            scaled = scaled.broadcast_add(&(itself * f64::from(settings.mask))?)?;
-        }
+        let by_kernels = kernels::available(points.device());
+        let together = match by_kernels {
+            true => kernels::coefficients(batch, settings, distances, &shares)?,
+            false => None,
+        };
+        let scaled = || {
+            let scaled = distances.broadcast_mul(&shares)?;
+            match settings.mask_self_negatives {
+                true => scaled.broadcast_add(&(itself * f64::from(settings.mask))?),
+                false => Ok(scaled),
+            }
+        };
+        let scaled = if together.is_none() { Some(scaled()?) } else { None };
         let affinities = Affinities::new(batch, settings, itself)?;
         let (mut drifts, mut sums) = (Vec::new(), Vec::new());
-        for &temperature in &settings.temperatures {
-            let coefficients = affinities.coefficients(&scaled, temperature)?;
+        for (at, &temperature) in settings.temperatures.iter().enumerate() {
+            let coefficients = match (&together, &scaled) {
+                (Some(coefficients), _) => coefficients.get(at)?,
+                (None, Some(scaled)) => affinities.coefficients(scaled, temperature)?,
+                (None, None) => candle_core::bail!("no distances"),
+            };
             let drift = coefficients.matmul(points)?;
-            // One row after the other, so that sums of many numbers stay sums of few.
-            sums.push(drift.sqr()?.sum_keepdim(3)?.flatten_from(1)?.sum(1)?);
+            sums.push(match by_kernels {
+                true => kernels::square_sums(&drift)?,
+                // One row after the other, so that sums of many numbers stay sums of few.
+                false => drift.sqr()?.sum_keepdim(3)?.flatten_from(1)?.sum(1)?,
+            });
             drifts.push(drift);
         }
         let count = (locations * generated * dim) as f64;
@@ -254,24 +284,33 @@ impl<'a> TensorDrifts<'a> {
         let TensorMeasured { batch, settings, .. } = self.measured;
         let KeyShape { groups, locations, generated, dim, .. } = batch.shape;
         let units = || self.units.iter().map(|units| f64::from(units.feature));
-        let mut force: Option<Tensor> = None;
-        for (drift, squares) in self.drifts.iter().zip(mean_squares) {
-            let factors = squares.iter().zip(units()).map(|(&square, unit)| drift_factor(square, settings) / unit);
-            let drift = drift.broadcast_mul(&batch.spread(factors)?)?;
-            force = Some(match force {
-                Some(force) => (force + drift)?,
-                None => drift,
-            });
-        }
+        let factors = mean_squares.iter().map(|squares| {
+            batch.spread(squares.iter().zip(units()).map(|(&square, unit)| drift_factor(square, settings) / unit))
+        });
+        let factors = factors.collect::<TensorResult<Vec<_>>>()?;
+        let drifts = self.drifts.iter().zip(factors);
+        let by_kernels = kernels::available(batch.generated.device());
+        let force = match by_kernels {
+            true => kernels::force(drifts)?,
+            false => Self::force(drifts)?,
+        };
         let Some(force) = force else { candle_core::bail!("no temperatures") };
         let slots = match settings.reduction {
             Reduction::Mean => 1.0,
             Reduction::Sum => locations as f64,
         };
         let count = (all_groups * generated * locations * dim) as f64;
+        let slopes = batch.spread(units().map(|unit| -2.0 * slots / (unit * count)))?;
+        let (gradient, rows) = match by_kernels {
+            true => kernels::gradient(&force, &slopes)?,
+            false => {
+                let gradient = force.broadcast_mul(&slopes)?.transpose(1, 2)?.contiguous()?;
+                let rows = force.sqr()?.sum_keepdim(3)?.flatten_all()?;
+                (gradient.reshape((groups * generated, locations, dim))?, rows)
+            }
+        };
         let square = match settings.temperature_aggregation {
             TemperatureAggregation::SumDrifts => {
-                let rows = force.sqr()?.sum_keepdim(3)?.flatten_all()?;
                 rows.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?
             }
             TemperatureAggregation::SumLosses => {
@@ -279,10 +318,13 @@ impl<'a> TensorDrifts<'a> {
                 means.map(|(mean, &square)| mean.sum * drift_factor(square, settings).powi(2)).sum()
             }
         };
-        let slopes = batch.spread(units().map(|unit| -2.0 * slots / (unit * count)))?;
-        let gradient = force.broadcast_mul(&slopes)?.transpose(1, 2)?.contiguous()?;
-        let gradient = gradient.reshape((groups * generated, locations, dim))?;
         Ok(KeyOutcome { gradient, loss: slots * square / count })
+    }
+
+    /// The drifts of all temperatures, each times a factor for each group.
+    fn force<'b>(drifts: impl Iterator<Item = (&'b Tensor, Tensor)>) -> TensorResult<Option<Tensor>> {
+        let scaled = drifts.map(|(drift, factors)| drift.broadcast_mul(&factors));
+        scaled.reduce(|sum, more| sum? + more?).transpose()
     }
 }
 
