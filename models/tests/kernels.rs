@@ -53,11 +53,7 @@ fn operations_on_a_gpu_are_those_of_tensors() {
             Box::new(move |t| norm(Norm::Rms, &t[0], &t[1], &t[2], columns).unwrap()),
         ),
         ("swiglu", vec![&[2, 30], &[2, 30]], Box::new(|t| swiglu(&t[0], &t[1]).unwrap())),
-        (
-            "gate",
-            vec![&[2, 5, 24], &[2, 5, 24], &[2, 24]],
-            Box::new(|t| gated_add(&t[0], &t[1], &t[2], 0).unwrap()),
-        ),
+        ("gate", vec![&[2, 5, 24], &[2, 5, 24], &[2, 24]], Box::new(|t| gated_add(&t[0], &t[1], &t[2], 0).unwrap())),
         (
             "group norm",
             vec![&[2, 3, 4, 8], &[8], &[8]],

@@ -86,11 +86,10 @@ fn allocated(device: &CudaDevice, output: &Output<'_>) -> Result<Made> {
 
 impl Made {
     fn pointer(&self, device: &CudaDevice) -> u64 {
-        let stream = device.cuda_stream();
         match self {
-            Self::F32(slice) => slice.device_ptr(&stream).0,
-            Self::F64(slice) => slice.device_ptr(&stream).0,
-            Self::Bf16(slice) => slice.device_ptr(&stream).0,
+            Self::F32(slice) => address(device, slice),
+            Self::F64(slice) => address(device, slice),
+            Self::Bf16(slice) => address(device, slice),
         }
     }
 
@@ -103,19 +102,25 @@ impl Made {
     }
 }
 
+/// Where what was allocated begins.
+pub(super) fn address<T>(device: &CudaDevice, slice: &CudaSlice<T>) -> u64 {
+    slice.device_ptr(&device.cuda_stream()).0
+}
+
 /// Where a tensor's numbers begin.
-fn pointer(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
+pub(super) fn pointer(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     fn of<T: CudaDType>(device: &CudaDevice, storage: &CudaStorage, first: usize) -> Result<u64> {
         let slice = storage.as_cuda_slice::<T>()?;
-        Ok(slice.device_ptr(&device.cuda_stream()).0 + (first * size_of::<T>()) as u64)
+        Ok(address(device, slice) + (first * size_of::<T>()) as u64)
     }
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
-        Storage::Cuda(storage) if storage.device().id() != device.id() => bail!("a kernel's argument is on another GPU"),
+        Storage::Cuda(storage) if storage.device().id() != device.id() => {
+            bail!("a kernel's argument is on another GPU")
+        }
         Storage::Cuda(storage) => match tensor.dtype() {
             DType::F32 => of::<f32>(device, storage, layout.start_offset()),
             DType::BF16 => of::<bf16>(device, storage, layout.start_offset()),
-            DType::U32 => of::<u32>(device, storage, layout.start_offset()),
             other => bail!("a kernel's argument of type {other:?}"),
         },
         _ => bail!("a kernel's argument is not on the GPU"),

@@ -69,6 +69,8 @@ pub mod source {
         CELLS = "cells";
         /// The objective of one feature key.
         DRIFT = "drift";
+        /// Biases, sums with ReLU.
+        ROWS = "rows";
         /// Steps of AdamW, averages, norms.
         ADAMW = "adamw";
     }

@@ -12,9 +12,11 @@ pub mod emulator;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod kernel;
+mod products;
 
 pub use argument::{Argument, Output};
 pub use kernel::{Kernel, Source, source};
+pub use products::product;
 
 use candle_core::{Device, Result, Tensor, bail};
 

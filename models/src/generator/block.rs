@@ -49,11 +49,11 @@ impl Block {
     pub(super) fn forward(&self, x: &Tensor, condition: &Tensor) -> Result<Tensor> {
         // Columns: shift, scale, gate of the attention, then of the MLP.
         let modulation = self.modulation.forward(condition)?;
-        if ops::fused(x.device()) {
-            return Ok(ops::block(x, &modulation, &self.packed()?, &self.settings)?);
-        }
-        if ops::recomputes() {
+        if ops::recomputes() && !ops::fused(x.device()) {
             return Ok(ops::block_recomputed(x, &modulation, &self.packed()?, &self.settings)?);
+        }
+        if ops::is_one_operation(x.device(), &self.settings) {
+            return Ok(ops::block(x, &modulation, &self.packed()?, &self.settings)?);
         }
         let column = |i: usize| i * self.settings.sizes.hidden;
         let normed = self.norms[0].forward(x, &modulation, Modulation { shift: column(0), scale: column(1) })?;

@@ -13,7 +13,7 @@ mod weights;
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use drifting_spec::Norm;
 use rayon::prelude::*;
 
@@ -23,6 +23,8 @@ use self::backward::Backward;
 use self::composed::composed;
 use self::forward::{Forward, Saved};
 use super::attention::Attention;
+use super::gpu;
+use super::operations::{fused, kernels};
 use super::simd::{self, Kernel};
 use super::storage::{Values, slice};
 use super::tensors::reversible::recomputed;
@@ -47,7 +49,7 @@ pub struct BlockSettings {
     pub attention: Attention,
 }
 
-/// x + gate * attention(norm(x)), then + gate * SwiGLU(norm(x)), on the CPU.
+/// x + gate * attention(norm(x)), then + gate * SwiGLU(norm(x)), on the processor or by kernels.
 ///
 /// Shapes: x `[batch, tokens, hidden]`; modulation `[batch, 6 * hidden]` with shift, scale and gate of the attention, then
 /// of the MLP; weights flat in the order of [`BlockSizes`]; result as x.
@@ -56,6 +58,9 @@ pub struct BlockSettings {
 /// Shapes that do not fit each other.
 pub fn block(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<Tensor> {
     check(x, modulation, weights, settings)?;
+    if by_kernels(x.device(), settings) {
+        return gpu::block(x, modulation, weights, settings, false);
+    }
     let op = Block { settings: settings.clone(), saved: Mutex::default() };
     x.contiguous()?.apply_op3(&modulation.contiguous()?, &weights.contiguous()?, op)
 }
@@ -67,8 +72,21 @@ pub fn block(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &Block
 /// Shapes that do not fit each other.
 pub fn block_recomputed(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<Tensor> {
     check(x, modulation, weights, settings)?;
+    if by_kernels(x.device(), settings) {
+        return gpu::block(x, modulation, weights, settings, true);
+    }
     let settings = settings.clone();
     recomputed([x, modulation, weights], move |[x, modulation, weights]| composed(x, modulation, weights, &settings))
+}
+
+/// Whether [`block`] computes on `device`.
+#[must_use]
+pub fn is_one_operation(device: &Device, settings: &BlockSettings) -> bool {
+    fused(device) || by_kernels(device, settings)
+}
+
+fn by_kernels(device: &Device, settings: &BlockSettings) -> bool {
+    kernels(device) && gpu::attention_fits(settings.sizes.head_dim)
 }
 
 fn check(x: &Tensor, modulation: &Tensor, weights: &Tensor, settings: &BlockSettings) -> Result<()> {

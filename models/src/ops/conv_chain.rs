@@ -16,8 +16,9 @@ use candle_core::{Result, Tensor, bail};
 use self::layer::LayerSettings;
 use self::op::Fused;
 use super::conv::{Conv, conv2d};
+use super::gpu;
 use super::group_norm::{GroupNorm, group_norm};
-use super::operations::fused;
+use super::operations::{fused, kernels};
 
 /// A convolution without bias and the norm behind it.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub struct ConvNorm {
 
 impl ConvNorm {
     /// Numbers in the kernel and in the norm's scale and bias.
-    fn sizes(&self) -> [usize; 2] {
+    pub(super) fn sizes(&self) -> [usize; 2] {
         [self.kernel.iter().product(), self.kernel[3]]
     }
 
@@ -84,6 +85,9 @@ pub fn conv_chain(x: &Tensor, parameters: &Tensor, chain: &ConvChain) -> Result<
     let expected: usize = chain.all().map(ConvNorm::len).sum();
     if parameters.dims() != [expected] {
         bail!("a chain of convolutions with {expected} parameters: {:?}", parameters.dims());
+    }
+    if kernels(x.device()) {
+        return gpu::conv_chain(x, parameters, chain);
     }
     if !fused(x.device()) {
         return plain(x, parameters, chain);

@@ -4,10 +4,10 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, Threads, matmul};
-use super::operations::fused;
+use super::operations::{fused, kernels};
 use super::simd;
 use super::storage::{Values, slice};
-use super::tensors;
+use super::{gpu, tensors};
 use crate::profile;
 
 /// y = x W^T + b.
@@ -21,7 +21,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.dims().last() != Some(&inner) || bias.dims() != [out] {
         candle_core::bail!("linear {out}x{inner}: input {:?}, bias {:?}", x.dims(), bias.dims());
     }
-    if fused(x.device()) {
+    if kernels(x.device()) {
+        gpu::linear(x, weight, bias)
+    } else if fused(x.device()) {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
     } else {
         tensors::linear(x, weight, bias)

@@ -38,7 +38,7 @@ mod transpose;
 
 pub use activation::{gelu, silu};
 pub use attention::{Attention, attention};
-pub use block::{BlockSettings, BlockSizes, block, block_recomputed};
+pub use block::{BlockSettings, BlockSizes, block, block_recomputed, is_one_operation};
 pub use concat::{concat_channels, line_channels};
 pub use conv::{Conv, Padding, conv2d};
 pub use conv_chain::{ConvChain, ConvNorm, Skip, conv_chain};

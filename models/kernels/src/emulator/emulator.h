@@ -5,7 +5,9 @@
 #pragma once
 #define EMULATED
 
+#include <algorithm>
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -54,85 +56,104 @@ constexpr unsigned LANES = 32;
 
 enum class At { Work, Warp, Block, End };
 
+// Contexts begin threads; jumps, which ask nothing of the system, go on with them.
 struct Thread {
   ucontext_t context;
+  jmp_buf here;
   std::unique_ptr<char[]> stack{new char[STACK]};
-  At at;
+  bool begun = false;
+  At at = At::Work;
   // What a thread of the same warp may read.
   float lane;
 };
 
 struct Block {
-  ucontext_t scheduler;
-  std::vector<Thread> threads;
+  jmp_buf scheduler;
+  std::vector<std::unique_ptr<Thread>> threads;
+  unsigned count;
   std::vector<float4> shared;
   unsigned now;
   void (*kernel)(void **);
   void **arguments;
+
+  Thread &current() { return *threads[now]; }
 };
 static Block block;
 
-inline void enter() {
-  block.kernel(block.arguments);
-  block.threads[block.now].at = At::End;
+// Waits until all others are there too.
+__attribute__((noinline)) inline void wait(At at) {
+  Thread &thread = block.current();
+  thread.at = at;
+  if (_setjmp(thread.here) == 0) _longjmp(block.scheduler, 1);
 }
 
-// Waits until all others are there too.
-inline void wait(At at) {
-  Thread &thread = block.threads[block.now];
-  thread.at = at;
-  swapcontext(&thread.context, &block.scheduler);
+// What a thread does, in one block after the other.
+inline void enter() {
+  for (;;) {
+    block.kernel(block.arguments);
+    wait(At::End);
+  }
+}
+
+// Until it waits.
+__attribute__((noinline)) inline void go_on(Thread &thread) {
+  if (_setjmp(block.scheduler) != 0) return;
+  if (thread.begun) _longjmp(thread.here, 1);
+  thread.begun = true;
+  setcontext(&thread.context);
 }
 
 // Lets the threads between `first` and `last` go on, if all that have not ended wait there.
 inline bool release(At at, size_t first, size_t last) {
   bool any = false;
   for (size_t i = first; i < last; ++i) {
-    const At there = block.threads[i].at;
+    const At there = block.threads[i]->at;
     if (there != at && there != At::End) return false;
     any |= there == at;
   }
   for (size_t i = first; any && i < last; ++i)
-    if (block.threads[i].at == at) block.threads[i].at = At::Work;
+    if (block.threads[i]->at == at) block.threads[i]->at = At::Work;
   return any;
 }
 
 // 0, or 1 for a barrier that not all threads reach.
 inline int run_block(bool backwards) {
-  const unsigned count = block.threads.size();
-  for (Thread &thread : block.threads) {
-    thread.at = At::Work;
+  const unsigned count = block.count;
+  while (block.threads.size() < count) {
+    block.threads.push_back(std::make_unique<Thread>());
+    Thread &thread = *block.threads.back();
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
     thread.context.uc_stack.ss_size = STACK;
-    thread.context.uc_link = &block.scheduler;
+    thread.context.uc_link = nullptr;
     makecontext(&thread.context, enter, 0);
   }
+  for (unsigned i = 0; i < count; ++i) block.threads[i]->at = At::Work;
   for (;;) {
-    bool ended = true;
     for (unsigned turn = 0; turn < count; ++turn) {
       const unsigned at = backwards ? count - 1 - turn : turn;
-      if (block.threads[at].at != At::Work) continue;
+      if (block.threads[at]->at != At::Work) continue;
       block.now = at;
       threadIdx.x = at;
-      swapcontext(&block.scheduler, &block.threads[at].context);
-      ended = false;
+      go_on(*block.threads[at]);
     }
     bool goes_on = false;
     for (unsigned first = 0; first < count; first += LANES)
       goes_on |= release(At::Warp, first, std::min(first + LANES, count));
     if (!goes_on) goes_on = release(At::Block, 0, count);
     if (goes_on) continue;
-    for (const Thread &thread : block.threads)
-      if (thread.at != At::End) return 1;
-    if (ended) return 0;
+    const bool ended = std::all_of(block.threads.begin(), block.threads.begin() + count,
+                                   [](const std::unique_ptr<Thread> &thread) { return thread->at == At::End; });
+    // Those that wait for ever are thrown away.
+    if (!ended) block.threads.clear();
+    return ended ? 0 : 1;
   }
 }
 
 inline int run(void (*kernel)(void **), void **arguments, const unsigned *grid, unsigned threads, size_t shared, int backwards) {
   block.kernel = kernel;
   block.arguments = arguments;
-  block.threads.resize(threads);
+  block.count = threads;
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {threads, 1, 1};
   threadIdx = {0, 0, 0};
@@ -161,9 +182,9 @@ inline void __syncwarp() { emulator::wait(emulator::At::Warp); }
 inline float __shfl_sync(unsigned, float x, int from) {
   using namespace emulator;
   const unsigned first = block.now / LANES * LANES;
-  block.threads[block.now].lane = x;
+  block.current().lane = x;
   wait(At::Warp);
-  x = block.threads[first + from].lane;
+  x = block.threads[first + from]->lane;
   wait(At::Warp);
   return x;
 }

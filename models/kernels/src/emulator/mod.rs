@@ -63,15 +63,18 @@ impl Buffer {
 
     fn of(tensor: &Tensor) -> Result<Self> {
         let flat = tensor.flatten_all()?;
-        let bytes: Vec<u8> = match tensor.dtype() {
-            DType::F32 => flat.to_vec1::<f32>()?.into_iter().flat_map(f32::to_ne_bytes).collect(),
-            DType::BF16 => flat.to_vec1::<bf16>()?.into_iter().flat_map(bf16::to_ne_bytes).collect(),
-            DType::U32 => flat.to_vec1::<u32>()?.into_iter().flat_map(u32::to_ne_bytes).collect(),
+        match tensor.dtype() {
+            DType::F32 => Ok(Self::holding(flat.to_vec1::<f32>()?, f32::to_ne_bytes)),
+            DType::BF16 => Ok(Self::holding(flat.to_vec1::<bf16>()?, bf16::to_ne_bytes)),
             other => bail!("a kernel's argument of type {other:?}"),
-        };
-        let mut buffer = Self::new(bytes.len());
-        buffer.bytes_mut()[MARGIN..][..bytes.len()].copy_from_slice(&bytes);
-        Ok(buffer)
+        }
+    }
+
+    fn holding<T, const N: usize>(values: Vec<T>, bytes_of: impl Fn(T) -> [u8; N]) -> Self {
+        let mut buffer = Self::new(values.len() * N);
+        let (places, _) = buffer.bytes_mut()[MARGIN..].as_chunks_mut();
+        places.iter_mut().zip(values).for_each(|(place, value)| *place = bytes_of(value));
+        buffer
     }
 
     fn bytes(&self) -> &[u8] {
@@ -150,7 +153,9 @@ pub(super) fn launch<const N: usize>(
         for (i, address) in addresses.iter_mut().enumerate() {
             let argument = i.checked_sub(N).and_then(|at| Some((arguments.get(at)?, numbers.get_mut(at)?)));
             pointers.push(match argument {
-                Some((Argument::Count(_) | Argument::Offset(_) | Argument::Number(_), number)) => number.as_mut_ptr().cast(),
+                Some((Argument::Count(_) | Argument::Offset(_) | Argument::Number(_), number)) => {
+                    number.as_mut_ptr().cast()
+                }
                 _ => std::ptr::from_mut(address).cast(),
             });
         }
@@ -179,7 +184,8 @@ pub(super) fn launch<const N: usize>(
             _ => {}
         }
     }
-    let tensors = first.iter().zip(&outputs).map(|(buffer, output)| buffer.tensor(output)).collect::<Result<Vec<_>>>()?;
+    let tensors =
+        first.iter().zip(&outputs).map(|(buffer, output)| buffer.tensor(output)).collect::<Result<Vec<_>>>()?;
     tensors.try_into().map_err(|_| candle_core::Error::Msg(format!("kernel {name}: an output was lost")))
 }
 

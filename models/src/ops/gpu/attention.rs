@@ -8,7 +8,7 @@ use super::super::EPSILON;
 use super::super::attention::{Attention, L2_FLOOR};
 use super::super::tensors::product::{product, sum_of_rows};
 use super::super::tensors::reversible::reversible;
-use super::{THREADS, factored, narrow, of_factors};
+use super::{Back, THREADS, factored, narrow, of_factors};
 
 /// Numbers of a head at most.
 const WIDEST: usize = 256;
@@ -22,10 +22,20 @@ pub(in super::super) fn fits(head_dim: usize) -> bool {
 
 /// [`attention`](super::super::attention()) by kernels.
 pub(in super::super) fn attention(qkv: &Tensor, gains: &Tensor, settings: &Attention) -> Result<Tensor> {
+    let (y, back) = there_and_back(qkv, gains, settings)?;
+    reversible([qkv, gains], y, move |_, dy| back(dy))
+}
+
+/// The result, and what makes the gradients of qkv and gains of its gradient.
+pub(super) fn there_and_back(
+    qkv: &Tensor,
+    gains: &Tensor,
+    settings: &Attention,
+) -> Result<(Tensor, impl Back<2> + use<>)> {
     let pass = Pass::new(qkv, gains, settings)?;
     let [queries, keys, values] = pass.heads()?;
     let y = pass.join(&product(&pass.weights(&queries, &keys)?, &values)?)?;
-    reversible([qkv, gains], y, move |_, dy| pass.back(dy))
+    Ok((y, move |dy: &Tensor| pass.back(dy)))
 }
 
 struct Pass {

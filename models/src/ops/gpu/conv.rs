@@ -8,26 +8,36 @@ use super::super::tensors::PATCHES;
 use super::super::tensors::conv::turned;
 use super::super::tensors::product::{factor, product, sum_of_rows};
 use super::super::tensors::reversible::reversible;
-use super::{THREADS, factored, narrow, of_factors};
+use super::{Back, THREADS, add_bias, factored, narrow, of_factors};
 
 /// [`conv2d`](super::super::conv2d()) of one group by kernels.
 pub(in super::super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (y, back) = there_and_back(g, x, weight, [x.track_op(), weight.track_op()])?;
+    let Some(bias) = bias else { return reversible([x, weight], y, move |_, dy| back(dy)) };
+    add_bias(&y, bias)?;
+    let wanted = bias.track_op();
+    reversible([x, weight, bias], y, move |_, dy| {
+        let [dx, dw] = back(dy)?;
+        let db = wanted.then(|| sum_of_rows(&dy.reshape(((), g.outputs))?)).transpose()?;
+        Ok([dx, dw, db])
+    })
+}
+
+/// The result without bias, and what makes the gradients of x and weight of its gradient, as far as they are wanted.
+pub(super) fn there_and_back(
+    g: Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    wanted: [bool; 2],
+) -> Result<(Tensor, impl Back<2> + use<>)> {
     let (images, kernel) = (x.detach().contiguous()?, weight.detach());
-    let mut y = Window::of(&g).correlate(&images, &kernel)?;
-    if let Some(bias) = bias {
-        y = y.broadcast_add(&bias.detach())?;
-    }
-    let wanted = [x.track_op(), weight.track_op(), bias.is_some_and(Tensor::track_op)];
+    let y = Window::of(&g).correlate(&images, &kernel)?;
     let back = move |dy: &Tensor| {
         let dx = wanted[0].then(|| Window::back(&g).correlate(dy, &turned(&kernel)?)).transpose()?;
         let dw = wanted[1].then(|| weight_gradient(&g, &images, dy)).transpose()?;
-        let db = wanted[2].then(|| sum_of_rows(&dy.reshape(((), g.outputs))?)).transpose()?;
-        Ok([dx, dw, db])
+        Ok([dx, dw])
     };
-    match bias {
-        Some(bias) => reversible([x, weight, bias], y, move |_, dy| back(dy)),
-        None => reversible([x, weight], y, move |_, dy| back(dy).map(|[dx, dw, _]| [dx, dw])),
-    }
+    Ok((y, back))
 }
 
 /// Which numbers of images patches are made of.

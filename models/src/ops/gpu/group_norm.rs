@@ -6,10 +6,23 @@ use drifting_kernels::{Argument, Launch, Output, WARP, launch, source};
 use super::super::group_norm::GroupNorm;
 use super::super::tensors::product::sum_of_rows;
 use super::super::tensors::reversible::reversible;
-use super::{THREADS, columns_of_images};
+use super::{Back, THREADS, columns_of_images};
 
 /// [`group_norm`](super::super::group_norm()) by kernels.
 pub(in super::super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {
+    let wanted = [x.track_op(), scale.track_op() || bias.track_op()];
+    let (y, back) = there_and_back(x, scale, bias, settings, wanted)?;
+    reversible([x, scale, bias], y, move |_, dy| back(dy))
+}
+
+/// The result, and what makes the gradients of x, and of scale and bias, of its gradient, as far as they are wanted.
+pub(super) fn there_and_back(
+    x: &Tensor,
+    scale: &Tensor,
+    bias: &Tensor,
+    settings: GroupNorm,
+    wanted: [bool; 2],
+) -> Result<(Tensor, impl Back<3> + use<>)> {
     let (images, channels, groups) = (x.dim(0)?, scale.dim(0)?, settings.groups);
     let places = x.elem_count() / (images * channels).max(1);
     let (input, gain, offset) = (x.detach().contiguous()?, scale.detach().contiguous()?, bias.detach().contiguous()?);
@@ -32,8 +45,7 @@ pub(in super::super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, se
         ]
         .concat(),
     )?;
-    let wanted = [x, scale, bias].map(Tensor::track_op);
-    reversible([x, scale, bias], y, move |_, dy| {
+    let back = move |dy: &Tensor| {
         let given = [&input, &stats, dy, &gain, &offset].map(Argument::Input);
         let arguments = [&given[..], &sizes].concat();
         let dx = wanted[0].then(|| {
@@ -41,7 +53,7 @@ pub(in super::super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, se
             let [dx] = launch(kernel, of_groups, dy.device(), [Output::f32(dy.dims())], &arguments)?;
             Ok::<_, candle_core::Error>(dx)
         });
-        if !wanted[1] && !wanted[2] {
+        if !wanted[1] {
             return Ok([dx.transpose()?, None, None]);
         }
         let of_images = [images, channels];
@@ -53,5 +65,6 @@ pub(in super::super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, se
             &arguments,
         )?;
         Ok([dx.transpose()?, Some(sum_of_rows(&dscale)?), Some(sum_of_rows(&dbias)?)])
-    })
+    };
+    Ok((y, back))
 }

@@ -8,7 +8,7 @@ use super::super::EPSILON;
 use super::super::norm::Modulation;
 use super::super::tensors::product::{columns_at, sum_of_rows};
 use super::super::tensors::reversible::reversible;
-use super::columns_of_images;
+use super::{Back, columns_of_images};
 
 /// [`norm`](super::super::norm()) by kernels.
 pub(in super::super) fn norm(
@@ -18,6 +18,18 @@ pub(in super::super) fn norm(
     modulation: &Tensor,
     columns: Modulation,
 ) -> Result<Tensor> {
+    let (y, back) = there_and_back(kind, x, affine, modulation, columns)?;
+    reversible([x, affine, modulation], y, move |_, dy| back(dy))
+}
+
+/// The result, and what makes the gradients of x, affine and modulation of its gradient.
+pub(super) fn there_and_back(
+    kind: Norm,
+    x: &Tensor,
+    affine: &Tensor,
+    modulation: &Tensor,
+    columns: Modulation,
+) -> Result<(Tensor, impl Back<3> + use<>)> {
     let (images, tokens, hidden) = x.dims3()?;
     let (parts, width, rows) = (affine.dim(0)?, modulation.dim(1)?, images * tokens);
     let (input, gains, modulations) =
@@ -43,7 +55,7 @@ pub(in super::super) fn norm(
             Argument::Number(EPSILON),
         ],
     )?;
-    reversible([x, affine, modulation], y, move |_, dy| {
+    let back = move |dy: &Tensor| {
         let [dx] = launch(
             source::NORM.kernel("norm_back"),
             Launch::rows(rows),
@@ -85,8 +97,8 @@ pub(in super::super) fn norm(
             dscale = (dscale + sums.broadcast_mul(&gains.get(1)?)?)?;
             daffine = Tensor::cat(&[daffine, of_gain(&sums)?], 0)?;
         }
-        let dmodulation =
-            (columns_at(&dscale, columns.scale, width)? + columns_at(&sums, columns.shift, width)?)?;
+        let dmodulation = (columns_at(&dscale, columns.scale, width)? + columns_at(&sums, columns.shift, width)?)?;
         Ok([Some(dx), Some(daffine), Some(dmodulation)])
-    })
+    };
+    Ok((y, back))
 }

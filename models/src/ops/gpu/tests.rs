@@ -4,7 +4,10 @@ use drifting_spec::{GeneratorConfig, ImageShape, Norm, QkNorm, Rope};
 
 use super::super::conv::geometry::Geometry;
 use super::super::testing::{agrees, random, same};
-use super::super::{Attention, Conv, GroupNorm, Modulation, Padding, Rotation, tensors};
+use super::super::{
+    Attention, BlockSettings, BlockSizes, Conv, ConvChain, ConvNorm, GroupNorm, Modulation, Padding, Rotation, Skip,
+    tensors,
+};
 use super::*;
 
 #[test]
@@ -89,7 +92,8 @@ fn attentions() {
         let config = GeneratorConfig { registers: 1, rope, ..GeneratorConfig::new(image, 2, 24, 1, 3, 3) };
         Attention { heads: 3, qk_norm, rotation: Rotation::of(&config) }
     };
-    let ways = [(QkNorm::Rms, Rope::OneD), (QkNorm::Rms, Rope::TwoD), (QkNorm::L2, Rope::Off), (QkNorm::Off, Rope::OneD)];
+    let ways =
+        [(QkNorm::Rms, Rope::OneD), (QkNorm::Rms, Rope::TwoD), (QkNorm::L2, Rope::Off), (QkNorm::Off, Rope::OneD)];
     for (qk_norm, rope) in ways {
         let settings = settings(qk_norm, rope);
         let gains = random("gains", &[2, 8]);
@@ -108,5 +112,63 @@ fn attentions() {
         let inputs = [random("qkv", &[images, tokens, 3 * heads * dim])];
         let twin = |t: &[Tensor]| tensors::attention(&t[0], &gains.detach(), &settings);
         agrees(&inputs, |t| attention(&t[0], &gains.detach(), &settings), twin);
+    }
+}
+
+#[test]
+fn blocks() {
+    let image = ImageShape { channels: 1, height: 4, width: 6 };
+    let config = GeneratorConfig { registers: 1, ..GeneratorConfig::new(image, 2, 24, 1, 3, 3) };
+    for (kind, norm_parts, qk_norm) in [(Norm::Rms, 1, QkNorm::Rms), (Norm::Layer, 2, QkNorm::Off)] {
+        let sizes = BlockSizes { hidden: 24, inner: 20, head_dim: 8, norm_parts };
+        let attention = Attention { heads: 3, qk_norm, rotation: Rotation::of(&config) };
+        let settings = BlockSettings { sizes, norm: kind, attention };
+        let weights = random("weights", &[sizes.total()]);
+        // Weights of the usual size: with standard normal ones the softmax would be at its ends.
+        weights.set(&(weights.as_tensor() * 0.3).unwrap()).unwrap();
+        let inputs = [random("x", &[2, 7, 24]), random("modulation", &[2, 144]), weights];
+        let twin = |t: &[Tensor]| super::super::block(&t[0], &t[1], &t[2], &settings);
+        agrees(&inputs, |t| block(&t[0], &t[1], &t[2], &settings, false), twin);
+        agrees(&inputs, |t| block(&t[0], &t[1], &t[2], &settings, true), twin);
+    }
+}
+
+#[test]
+fn chains_of_convolutions() {
+    let norm = |relu| GroupNorm { groups: 2, eps: 1e-5, relu };
+    let layer = |kernel: [usize; 4], stride, relu| {
+        let conv = Conv::new(stride, kernel[0] / 2);
+        ConvNorm { kernel, conv, norm: norm(relu) }
+    };
+    let chains = [
+        ConvChain { layers: vec![layer([3, 3, 4, 6], 2, true)], skip: Skip::None },
+        ConvChain { layers: vec![layer([3, 3, 4, 4], 1, true), layer([3, 3, 4, 4], 1, false)], skip: Skip::Identity },
+        ConvChain {
+            layers: vec![layer([3, 3, 4, 6], 2, true), layer([3, 3, 6, 6], 1, false)],
+            skip: Skip::Projection(layer([1, 1, 4, 6], 2, false)),
+        },
+    ];
+    for chain in chains {
+        let all = chain.layers.iter().chain(match &chain.skip {
+            Skip::Projection(layer) => Some(layer),
+            _ => None,
+        });
+        let count = all.map(|layer| layer.sizes()[0] + 2 * layer.sizes()[1]).sum::<usize>();
+        let inputs = [random("x", &[3, 6, 4, 4]), random("parameters", &[count])];
+        let ours = |t: &[Tensor]| conv_chain(&t[0], &t[1], &chain);
+        let twin = |t: &[Tensor]| super::super::conv_chain(&t[0], &t[1], &chain);
+        // ReLU's slope jumps, which differences cannot tell.
+        same(&inputs, &ours, &twin);
+        // Parameters that stay as they are, as those of an encoder do.
+        let [x, parameters] = &inputs;
+        let frozen = |by_kernels: bool| {
+            let t = [x.as_tensor().clone(), parameters.detach()];
+            let y = if by_kernels { ours(&t) } else { twin(&t) };
+            let gradients = y.unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            gradients.get(x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        for (found, expected) in frozen(true).iter().zip(frozen(false)) {
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
+        }
     }
 }

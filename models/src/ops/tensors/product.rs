@@ -16,7 +16,10 @@ pub(in super::super) fn factor(x: &Tensor) -> Result<Tensor> {
 
 /// The product of two [factors](factor), in single precision.
 pub(in super::super) fn product(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    x.matmul(y)?.to_dtype(DType::F32)
+    match x.dtype() {
+        DType::BF16 => drifting_kernels::product(x, y),
+        _ => x.matmul(y),
+    }
 }
 
 /// The sums of the columns of `[rows, columns]`: as a product, which devices are fast at.

@@ -310,9 +310,7 @@ impl<'a> TensorDrifts<'a> {
             }
         };
         let square = match settings.temperature_aggregation {
-            TemperatureAggregation::SumDrifts => {
-                rows.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?
-            }
+            TemperatureAggregation::SumDrifts => rows.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?,
             TemperatureAggregation::SumLosses => {
                 let means = self.squares.iter().flatten().zip(mean_squares.iter().flatten());
                 means.map(|(mean, &square)| mean.sum * drift_factor(square, settings).powi(2)).sum()
