@@ -49,7 +49,7 @@ pub(super) fn distances(batch: &TensorBatch<'_>, centred: bool) -> TensorResult<
             Argument::Count(generated),
             Argument::Count(targets),
             Argument::Count(usize::from(centred)),
-            Argument::Number(MIN_SQUARED_DISTANCE as f32),
+            Argument::Number(MIN_SQUARED_DISTANCE),
         ],
     )?;
     Ok((points, distances))
