@@ -1,4 +1,4 @@
-//! Networks' operations by emulated kernels, as a GPU would take them, with products in both precisions.
+//! Networks' operations by kernels, with products in both precisions: on a GPU if `DRIFTING_TEST_DEVICE` says `cuda`, else emulated.
 
 #![cfg(feature = "emulator")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends there")]
@@ -19,14 +19,15 @@ fn random(shape: &[usize], index: u64) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// The result and the gradients of its square's sum.
-fn all(shapes: &[&[usize]], op: &Op) -> Vec<Tensor> {
-    let vars: Vec<Var> =
-        shapes.iter().zip(1..).map(|(shape, index)| Var::from_tensor(&random(shape, index)).unwrap()).collect();
+/// The result and the gradients of its square's sum, computed on `device`.
+fn all(device: &Device, shapes: &[&[usize]], op: &Op) -> Vec<Tensor> {
+    let var =
+        |(shape, index): (&&[usize], u64)| Var::from_tensor(&random(shape, index).to_device(device).unwrap()).unwrap();
+    let vars: Vec<Var> = shapes.iter().zip(1..).map(var).collect();
     let y = op(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>());
     let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
     let found = vars.iter().map(|var| gradients.get(var).unwrap().clone());
-    std::iter::once(y.detach()).chain(found).collect()
+    std::iter::once(y.detach()).chain(found).map(|tensor| tensor.to_device(&Device::Cpu).unwrap()).collect()
 }
 
 /// |x - y| / |y|.
@@ -60,16 +61,25 @@ fn operations_on_a_gpu_are_those_of_tensors() {
             Box::new(move |t| group_norm(&t[0], &t[1], &t[2], grouped).unwrap()),
         ),
     ];
-    set_operations(Operations::Plain);
+    let on_gpu = std::env::var("DRIFTING_TEST_DEVICE").is_ok_and(|name| name == "cuda");
+    let gpu = on_gpu.then(|| drifting_models::device::cuda(0).unwrap());
     for (precision, bar) in [(Precision::F32, 2e-6), (Precision::Bf16, 4e-3)] {
         set_precision(precision);
         for (name, shapes, op) in &cases {
+            set_operations(Operations::Plain);
             assert!(!kernels(&Device::Cpu));
-            let expected = all(shapes, op);
-            let found = emulated(|| {
-                assert!(kernels(&Device::Cpu));
-                all(shapes, op)
-            });
+            let expected = all(&Device::Cpu, shapes, op);
+            set_operations(Operations::Fused);
+            let found = match &gpu {
+                Some(gpu) => {
+                    assert!(kernels(gpu));
+                    all(gpu, shapes, op)
+                }
+                None => emulated(|| {
+                    assert!(kernels(&Device::Cpu));
+                    all(&Device::Cpu, shapes, op)
+                }),
+            };
             for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let difference = difference(found, expected);
                 assert!(difference < bar, "{precision:?} {name} {at}: {difference}");

@@ -54,10 +54,10 @@ pub enum Products {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Operations {
-    /// This program's own operations.
+    /// This program's own operations, or its kernels on a GPU.
     #[default]
     Fused,
-    /// Compositions of general tensor operations, as on a GPU: slow, to hold the others against.
+    /// Compositions of general tensor operations: slow, to hold the others against.
     Plain,
 }
 

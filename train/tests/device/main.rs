@@ -1,7 +1,6 @@
-//! The golden step and streamed groups as a device other than the processor computes them: in plain tensor operations.
-//!
-//! Those run on the processor unless `DRIFTING_TEST_DEVICE` says otherwise: `cuda` needs a GPU and the feature `cuda`; `emulated`, with the
-//! feature `emulator`, takes the kernels that a GPU would, but on the processor.
+//! The golden step and streamed groups as a device other than the processor computes them: in plain tensor operations on the processor, unless
+//! `DRIFTING_TEST_DEVICE` says otherwise. `cuda` computes by kernels, on a GPU; `emulated`, with the feature `emulator`, by the same kernels on
+//! the processor.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test ends there")]
 
@@ -35,12 +34,15 @@ const STREAMED: f64 = 5e-5;
 fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     let open = || {
-        set_operations(Operations::Plain);
         let name = std::env::var("DRIFTING_TEST_DEVICE").unwrap_or("cpu".to_owned());
         #[cfg(feature = "emulator")]
         if name == "emulated" {
+            set_operations(Operations::Plain);
             drifting_kernels::emulator::emulate_everywhere();
             return Device::Cpu;
+        }
+        if name == "cpu" {
+            set_operations(Operations::Plain);
         }
         name.parse::<DeviceName>().unwrap().open().unwrap()
     };
