@@ -87,12 +87,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
     {
         bail!("conv2d to {} channels: bias {:?}", geometry.outputs, bias.dims());
     }
-    let by_kernels = kernels(x.device());
-    if by_kernels || !fused(x.device()) {
+    if kernels(x.device()) || !fused(x.device()) {
         return if geometry.is_depthwise() || geometry.batch == 0 {
             plain(x, weight, bias, conv)
-        } else if by_kernels {
-            super::gpu::convolution(geometry, x, weight, bias)
         } else {
             super::tensors::convolution(geometry, x, weight, bias)
         };

@@ -7,8 +7,8 @@ use drifting_spec::QkNorm;
 use super::super::EPSILON;
 use super::super::attention::{Attention, L2_FLOOR};
 use super::super::tensors::product::{product, sum_of_rows};
-use super::super::tensors::reversible::reversible;
-use super::{Back, THREADS, factored, narrow, of_factors};
+use super::super::tensors::reversible::{Back, reversible};
+use super::{THREADS, factored, narrow, of_factors};
 
 /// Numbers of a head at most.
 const WIDEST: usize = 256;

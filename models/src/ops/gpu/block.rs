@@ -4,8 +4,9 @@ use candle_core::{Result, Tensor};
 
 use super::super::block::{BlockSettings, BlockSizes};
 use super::super::norm::Modulation;
-use super::super::tensors::reversible::reversible;
-use super::{Back, attention, gate, linear, norm, swiglu, there};
+use super::super::tensors::linear;
+use super::super::tensors::reversible::{Back, reversible};
+use super::{attention, gate, norm, swiglu, there};
 
 /// [`block`](super::super::block()) by kernels; if `again`, only its inputs are kept, and the rest is computed once more on the way
 /// back.

@@ -5,8 +5,9 @@ use drifting_kernels::{Argument, Launch, Output, launch, source};
 
 use super::super::conv::geometry::Geometry;
 use super::super::conv_chain::{ConvChain, ConvNorm, Skip};
-use super::super::tensors::reversible::reversible;
-use super::{Back, THREADS, conv, group_norm, there};
+use super::super::tensors::conv;
+use super::super::tensors::reversible::{Back, reversible};
+use super::{THREADS, group_norm, there};
 
 /// [`conv_chain`](super::super::conv_chain()) by kernels.
 pub(in super::super) fn conv_chain(x: &Tensor, parameters: &Tensor, chain: &ConvChain) -> Result<Tensor> {

@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 use drifting_kernels::{Argument, Launch, Output, launch, source};
 
 use super::super::tensors::product::columns_at;
-use super::super::tensors::reversible::reversible;
-use super::{Back, THREADS, columns_of_images};
+use super::super::tensors::reversible::{Back, reversible};
+use super::{THREADS, columns_of_images};
 
 /// [`gated_add`](super::super::gated_add) by kernels.
 pub(in super::super) fn gated_add(x: &Tensor, y: &Tensor, modulation: &Tensor, offset: usize) -> Result<Tensor> {

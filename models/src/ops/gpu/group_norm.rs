@@ -5,8 +5,8 @@ use drifting_kernels::{Argument, Launch, Output, WARP, launch, source};
 
 use super::super::group_norm::GroupNorm;
 use super::super::tensors::product::sum_of_rows;
-use super::super::tensors::reversible::reversible;
-use super::{Back, THREADS, columns_of_images};
+use super::super::tensors::reversible::{Back, reversible};
+use super::{THREADS, columns_of_images};
 
 /// [`group_norm`](super::super::group_norm()) by kernels.
 pub(in super::super) fn group_norm(x: &Tensor, scale: &Tensor, bias: &Tensor, settings: GroupNorm) -> Result<Tensor> {

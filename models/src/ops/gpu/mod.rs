@@ -1,17 +1,16 @@
 //! The operations of this folder by kernels: on a GPU, or emulated.
 //!
 //! Like those in [`tensors`](super::tensors), whose products they share, they keep little and go back by formulas of their own. Each is
-//! made of a result and of what makes gradients of its gradient ([`Back`]); so a block, or a chain of convolutions, goes back from one
+//! made of a result and of what makes gradients of its gradient ([`Back`](super::tensors::reversible::Back)); so a block, or a chain of convolutions, goes back from one
 //! to the next by itself. candle's engine would add zeros to every gradient in between.
 
 mod attention;
 mod block;
-mod conv;
 mod conv_chain;
 mod gate;
 mod group_norm;
-mod linear;
 mod norm;
+mod patches;
 mod swiglu;
 #[cfg(all(test, feature = "emulator"))]
 mod tests;
@@ -23,18 +22,12 @@ use super::matmul::{Precision, precision};
 
 pub(super) use attention::{attention, fits as attention_fits};
 pub(super) use block::block;
-pub(super) use conv::convolution;
 pub(super) use conv_chain::conv_chain;
 pub(super) use gate::gated_add;
 pub(super) use group_norm::group_norm;
-pub(super) use linear::linear;
 pub(super) use norm::norm;
+pub(super) use patches::patches;
 pub(super) use swiglu::swiglu;
-
-/// What makes the gradients of `N` inputs of that of a result.
-trait Back<const N: usize>: Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static {}
-
-impl<const N: usize, F> Back<N> for F where F: Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static {}
 
 /// A gradient that was asked for.
 fn there(gradient: Option<Tensor>) -> Result<Tensor> {
@@ -45,7 +38,7 @@ fn there(gradient: Option<Tensor>) -> Result<Tensor> {
 }
 
 /// Adds a bias to each row of what was made just now.
-fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
+pub(super) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     let columns = y.dim(D::Minus1)?;
     let bias = bias.detach().contiguous()?;
     let [] = launch(

@@ -7,8 +7,8 @@ use drifting_spec::Norm;
 use super::super::EPSILON;
 use super::super::norm::Modulation;
 use super::super::tensors::product::{columns_at, sum_of_rows};
-use super::super::tensors::reversible::reversible;
-use super::{Back, columns_of_images};
+use super::super::tensors::reversible::{Back, reversible};
+use super::columns_of_images;
 
 /// [`norm`](super::super::norm()) by kernels.
 pub(in super::super) fn norm(

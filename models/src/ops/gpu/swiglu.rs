@@ -3,8 +3,8 @@
 use candle_core::{D, Result, Tensor};
 use drifting_kernels::{Argument, Launch, Output, launch, source};
 
-use super::super::tensors::reversible::reversible;
-use super::{Back, THREADS};
+use super::super::tensors::reversible::{Back, reversible};
+use super::THREADS;
 
 /// [`swiglu`](super::super::swiglu()) by kernels.
 pub(in super::super) fn swiglu(gate: &Tensor, value: &Tensor) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! Kernels, emulated, against tensor operations and against the slopes of their own values.
 
+use drifting_kernels::emulator::emulated;
 use drifting_spec::{GeneratorConfig, ImageShape, Norm, QkNorm, Rope};
 
 use super::super::conv::geometry::Geometry;
@@ -78,7 +79,7 @@ fn convolutions() {
     for (images, kernel, conv) in cases {
         let inputs = [random("x", &images), random("weight", &kernel), random("bias", &kernel[3..])];
         let geometry = Geometry::new(images.into(), kernel.into(), conv).unwrap();
-        let ours = |t: &[Tensor]| convolution(geometry, &t[0], &t[1], t.get(2));
+        let ours = |t: &[Tensor]| emulated(|| tensors::convolution(geometry, &t[0], &t[1], t.get(2)));
         let twin = |t: &[Tensor]| tensors::convolution(geometry, &t[0], &t[1], t.get(2));
         agrees(&inputs, ours, twin);
         agrees(&inputs[..2], ours, twin);

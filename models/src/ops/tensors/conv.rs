@@ -1,41 +1,147 @@
-//! Dense convolution in tensor operations, for devices other than the processor: a product of patches and weights, some images at
-//! a time.
+//! Dense convolution for devices other than the processor: a product of patches and weights, some images at a time.
 
 use candle_core::{Result, Tensor};
 
 use super::super::conv::geometry::Geometry;
+use super::super::gpu;
+use super::super::operations::kernels;
+use super::linear::biased;
 use super::product::{factor, product, sum_of_rows};
-use super::reversible::reversible;
+use super::reversible::{Back, reversible};
 
-/// Numbers of a convolution's patches that are in memory at once, about, where it is composed of tensor operations.
+/// Numbers of a convolution's patches that are in memory at once, about.
 pub const PATCHES: usize = 1 << 27;
 
 /// [`conv2d`](super::super::conv2d()) of one group on any device.
 pub(in super::super) fn convolution(g: Geometry, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (images, kernel) = (x.detach(), weight.detach());
-    let mut y = correlate(&padded(&g, &images)?, &kernel, [g.out_height, g.out_width], g.conv.stride)?;
-    if let Some(bias) = bias {
-        y = y.broadcast_add(&bias.detach())?;
-    }
-    let wanted = [x.track_op(), weight.track_op(), bias.is_some_and(Tensor::track_op)];
-    let back = move |dy: &Tensor| {
-        let dx = wanted[0].then(|| input_gradient(&g, &kernel, dy)).transpose()?;
-        let dw = wanted[1].then(|| weight_gradient(&g, &images, dy)).transpose()?;
-        let db = wanted[2].then(|| sum_of_rows(&dy.reshape(((), g.outputs))?)).transpose()?;
+    let (y, back) = there_and_back(g, x, weight, [x.track_op(), weight.track_op()])?;
+    let Some(bias) = bias else { return reversible([x, weight], y, move |_, dy| back(dy)) };
+    let (y, wanted) = (biased(y, bias)?, bias.track_op());
+    reversible([x, weight, bias], y, move |_, dy| {
+        let [dx, dw] = back(dy)?;
+        let db = wanted.then(|| sum_of_rows(&dy.reshape(((), g.outputs))?)).transpose()?;
         Ok([dx, dw, db])
-    };
-    match bias {
-        Some(bias) => reversible([x, weight, bias], y, move |_, dy| back(dy)),
-        None => reversible([x, weight], y, move |_, dy| back(dy).map(|[dx, dw, _]| [dx, dw])),
-    }
+    })
 }
 
-/// The images with their padding, as far as patches reach.
-fn padded(g: &Geometry, x: &Tensor) -> Result<Tensor> {
-    let (stride, padding) = (g.conv.stride, g.conv.padding);
-    let covered = |outputs: usize| (outputs - 1) * stride + g.kernel;
-    let rows = fit(x, 1, padding.top as isize, covered(g.out_height))?;
-    fit(&rows, 2, padding.left as isize, covered(g.out_width))
+/// The result without bias, and what makes the gradients of x and weight of its gradient, as far as they are wanted.
+pub(in super::super) fn there_and_back(
+    g: Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    wanted: [bool; 2],
+) -> Result<(Tensor, impl Back<2> + use<>)> {
+    let (images, kernel) = (x.detach().contiguous()?, weight.detach());
+    let y = Window::of(&g).correlate(&images, &kernel)?;
+    let back = move |dy: &Tensor| {
+        let dx = wanted[0].then(|| Window::back(&g).correlate(dy, &turned(&kernel)?)).transpose()?;
+        let dw = wanted[1].then(|| weight_gradient(&g, &images, dy)).transpose()?;
+        Ok([dx, dw])
+    };
+    Ok((y, back))
+}
+
+/// Which numbers of images patches are made of.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Window {
+    pub(in super::super) height: usize,
+    pub(in super::super) width: usize,
+    pub(in super::super) channels: usize,
+    pub(in super::super) side: usize,
+    /// Rows and columns of patches.
+    pub(in super::super) out: [usize; 2],
+    pub(in super::super) stride: usize,
+    /// Zeros before the first row and column; rows and columns are left out where that is negative.
+    pub(in super::super) before: [isize; 2],
+    /// From one number to the next, zeros being between them.
+    pub(in super::super) apart: usize,
+}
+
+impl Window {
+    /// Patches of the images.
+    fn of(g: &Geometry) -> Self {
+        Self {
+            height: g.height,
+            width: g.width,
+            channels: g.channels,
+            side: g.kernel,
+            out: [g.out_height, g.out_width],
+            stride: g.conv.stride,
+            before: [g.conv.padding.top, g.conv.padding.left].map(|padding| padding as isize),
+            apart: 1,
+        }
+    }
+
+    /// Patches of the result's gradient, its numbers a stride apart: one for each pixel of the images.
+    fn back(g: &Geometry) -> Self {
+        let last = g.kernel as isize - 1;
+        Self {
+            height: g.out_height,
+            width: g.out_width,
+            channels: g.outputs,
+            side: g.kernel,
+            out: [g.height, g.width],
+            stride: 1,
+            before: [g.conv.padding.top, g.conv.padding.left].map(|padding| last - padding as isize),
+            apart: g.conv.stride,
+        }
+    }
+
+    /// Numbers of a patch.
+    pub(in super::super) fn len(&self) -> usize {
+        self.side * self.side * self.channels
+    }
+
+    /// Whether patches are the numbers themselves.
+    fn is_whole(&self) -> bool {
+        (self.side, self.stride, self.apart) == (1, 1, 1)
+            && self.before == [0, 0]
+            && self.out == [self.height, self.width]
+    }
+
+    /// The patches of images `[n, height, width, channels]` as rows, a factor of products.
+    fn patches(&self, x: &Tensor) -> Result<Tensor> {
+        if self.is_whole() {
+            return factor(&x.reshape((x.dim(0)? * self.out[0] * self.out[1], self.channels))?);
+        }
+        if kernels(x.device()) { gpu::patches(self, x) } else { self.views(&factor(x)?) }
+    }
+
+    /// The same in tensor operations.
+    fn views(&self, x: &Tensor) -> Result<Tensor> {
+        let images = x.dim(0)?;
+        let mut apart = x.clone();
+        if self.apart > 1 {
+            let cells = x.reshape((images, self.height, 1, self.width, 1, self.channels))?;
+            let cells = cells.pad_with_zeros(2, 0, self.apart - 1)?.pad_with_zeros(4, 0, self.apart - 1)?;
+            apart = cells.reshape((images, self.height * self.apart, self.width * self.apart, self.channels))?;
+        }
+        let covered = |outs: usize| (outs - 1) * self.stride + self.side;
+        let rows = fit(&apart, 1, self.before[0], covered(self.out[0]))?;
+        let padded = fit(&rows, 2, self.before[1], covered(self.out[1]))?;
+        // `[n, out height, out width, c, row, column]`, a view of the pixels.
+        let windows = padded.unfold(1, self.side, self.stride)?.unfold(2, self.side, self.stride)?;
+        let rows = (images * self.out[0] * self.out[1], self.len());
+        windows.permute((0, 1, 2, 4, 5, 3))?.contiguous()?.reshape(rows)
+    }
+
+    /// Some images at a time.
+    fn parts(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        let (images, of_image) = (x.dim(0)?, self.out[0] * self.out[1] * self.len());
+        let at_once = (PATCHES / of_image.max(1)).max(1);
+        (0..images).step_by(at_once).map(|first| x.narrow(0, first, at_once.min(images - first))).collect()
+    }
+
+    /// The products of patches with a kernel `[side, side, channels, o]`, `[n, out height, out width, o]`.
+    fn correlate(&self, x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+        let outputs = kernel.dim(3)?;
+        let matrix = factor(&kernel.contiguous()?.reshape((self.len(), outputs))?)?;
+        let results = self.parts(x)?.into_iter().map(|part| {
+            product(&self.patches(&part)?, &matrix)?.reshape((part.dim(0)?, self.out[0], self.out[1], outputs))
+        });
+        let mut results = results.collect::<Result<Vec<_>>>()?;
+        if results.len() == 1 { Ok(results.remove(0)) } else { Tensor::cat(&results, 0) }
+    }
 }
 
 /// `length` lines of `x`, beginning `before` zeros before its first one; lines are left out where that is negative.
@@ -46,69 +152,18 @@ fn fit(x: &Tensor, dim: usize, before: isize, length: usize) -> Result<Tensor> {
     x.narrow(dim, first, taken)?.pad_with_zeros(dim, before, length.saturating_sub(before + taken))
 }
 
-/// The correlation of padded images `[n, height, width, c]` with a kernel `[k, k, c, o]`, `[n, out height, out width, o]`.
-fn correlate(x: &Tensor, kernel: &Tensor, outs: [usize; 2], stride: usize) -> Result<Tensor> {
-    let (side, _, channels, outputs) = kernel.dims4()?;
-    let matrix = factor(kernel)?.reshape((side * side * channels, outputs))?;
-    let parts = parts(x, outs[0] * outs[1] * side * side * channels)?;
-    let results = parts.iter().map(|part| {
-        let patches = patches(&factor(part)?, side, outs, stride)?;
-        product(&patches, &matrix)?.reshape((part.dim(0)?, outs[0], outs[1], outputs))
-    });
-    Tensor::cat(&results.collect::<Result<Vec<_>>>()?, 0)
-}
-
-/// Some images at a time, each of which has this many numbers in its patches.
-fn parts(x: &Tensor, numbers: usize) -> Result<Vec<Tensor>> {
-    let (images, at_once) = (x.dim(0)?, (PATCHES / numbers.max(1)).max(1));
-    if images <= at_once {
-        return Ok(vec![x.clone()]);
-    }
-    (0..images).step_by(at_once).map(|first| x.narrow(0, first, at_once.min(images - first))).collect()
-}
-
-/// The patches of padded images as rows, `[n out_height out_width, k k c]`.
-fn patches(x: &Tensor, side: usize, outs: [usize; 2], stride: usize) -> Result<Tensor> {
-    let (images, _, _, channels) = x.dims4()?;
-    let rows = (images * outs[0] * outs[1], side * side * channels);
-    if side == 1 && stride == 1 {
-        return x.contiguous()?.reshape(rows);
-    }
-    // `[n, out height, out width, c, row, column]`, a view of the pixels.
-    let windows = x.unfold(1, side, stride)?.unfold(2, side, stride)?;
-    windows.permute((0, 1, 2, 4, 5, 3))?.contiguous()?.reshape(rows)
-}
-
-/// Gradient of the images: the correlation of the result's gradient, its numbers `stride` apart, with the kernel turned.
-fn input_gradient(g: &Geometry, kernel: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let (stride, last) = (g.conv.stride, g.kernel - 1);
-    let mut apart = dy.clone();
-    if stride > 1 {
-        let (images, rows, columns, outputs) = dy.dims4()?;
-        let cells = dy.reshape((images, rows, 1, columns, 1, outputs))?;
-        let cells = cells.pad_with_zeros(2, 0, stride - 1)?.pad_with_zeros(4, 0, stride - 1)?;
-        apart = cells.reshape((images, rows * stride, columns * stride, outputs))?;
-    }
-    let rows = fit(&apart, 1, last as isize - g.conv.padding.top as isize, g.height + last)?;
-    let apart = fit(&rows, 2, last as isize - g.conv.padding.left as isize, g.width + last)?;
-    correlate(&apart, &turned(kernel)?, [g.height, g.width], 1)
-}
-
 /// The kernel upside down and back to front, from outputs to channels.
-pub(in super::super) fn turned(kernel: &Tensor) -> Result<Tensor> {
+fn turned(kernel: &Tensor) -> Result<Tensor> {
     kernel.flip(&[0, 1])?.transpose(2, 3)?.contiguous()
 }
 
 fn weight_gradient(g: &Geometry, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let outs = [g.out_height, g.out_width];
-    let padded = padded(g, x)?;
-    let parts = parts(&padded, outs[0] * outs[1] * g.kernel * g.kernel * g.channels)?;
+    let window = Window::of(g);
     let (mut sum, mut first) = (None, 0);
-    for part in parts {
+    for part in window.parts(x)? {
         let images = part.dim(0)?;
-        let patches = patches(&factor(&part)?, g.kernel, outs, g.conv.stride)?;
         let dy = factor(&dy.narrow(0, first, images)?.contiguous()?.reshape(((), g.outputs))?)?;
-        let more = product(&patches.t()?, &dy)?;
+        let more = product(&window.patches(&part)?.t()?, &dy)?;
         sum = Some(match sum {
             Some(sum) => (sum + more)?,
             None => more,

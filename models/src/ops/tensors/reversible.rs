@@ -9,8 +9,16 @@ use candle_core::{
 
 use super::super::inner::inner;
 
+/// What makes the gradients of `N` inputs of that of a result.
+pub(in super::super) trait Back<const N: usize>:
+    Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static
+{
+}
+
+impl<const N: usize, F> Back<N> for F where F: Fn(&Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync + 'static {}
+
 /// Gradients of `N` inputs from the result and its gradient.
-type Back<const N: usize> = Box<dyn Fn(&Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync>;
+type WayBack<const N: usize> = Box<dyn Fn(&Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync>;
 
 /// `y`, computed without a graph, as the result of an operation on `inputs` whose gradients `back` computes from y and its gradient.
 ///
@@ -64,7 +72,7 @@ pub(in super::super) fn recomputed<const N: usize>(
 struct Made<const N: usize> {
     /// Until it is handed over.
     y: Mutex<Option<Tensor>>,
-    back: Back<N>,
+    back: WayBack<N>,
 }
 
 impl<const N: usize> Made<N> {
