@@ -38,6 +38,15 @@ __device__ inline float block_sum(float x, float *shared) {
   return sum;
 }
 
+// Adds up the numbers that the warps of a block have for the same lane, in the first warp; `shared` holds N for each thread.
+template <int N> __device__ inline void sum_over_warps(float (&numbers)[N], float *shared) {
+  for (int n = 0; n < N; ++n) shared[n * blockDim.x + threadIdx.x] = numbers[n];
+  __syncthreads();
+  if (threadIdx.x >= WARP) return;
+  for (int other = threadIdx.x + WARP; other < blockDim.x; other += WARP)
+    for (int n = 0; n < N; ++n) numbers[n] += shared[n * blockDim.x + other];
+}
+
 // A number as products take it.
 template <class T> __device__ inline T narrowed(float x);
 template <> __device__ inline float narrowed<float>(float x) { return x; }

@@ -16,18 +16,15 @@ KERNEL void gate_back(float *dy, float *dgate, const float *dsum, const float *y
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   const int column = blockIdx.y * WARP + lane;
   const size_t image = blockIdx.x;
-  float sum = 0;
+  float sum[1] = {};
   if (column < hidden) {
     const float gate = modulation[image * width + gate_at + column];
     for (int token = warp; token < tokens; token += warps) {
       const size_t at = (image * tokens + token) * hidden + column;
       dy[at] = gate * dsum[at];
-      sum += dsum[at] * y[at];
+      sum[0] += dsum[at] * y[at];
     }
   }
-  shared[threadIdx.x] = sum;
-  __syncthreads();
-  if (warp != 0 || column >= hidden) return;
-  for (int other = 1; other < warps; ++other) sum += shared[other * WARP + lane];
-  dgate[image * hidden + column] = sum;
+  sum_over_warps(sum, shared);
+  if (warp == 0 && column < hidden) dgate[image * hidden + column] = sum[0];
 }

@@ -15,6 +15,11 @@ struct Group {
 
 __device__ inline float applied(float n, float scale, float bias) { return n * scale + bias; }
 
+// The gradient of n, if ReLU lets it pass.
+__device__ inline float slope(float n, float scale, float bias, float dy, int relu) {
+  return !relu || applied(n, scale, bias) > 0 ? dy * scale : 0.0f;
+}
+
 // `stats` takes mean and 1 / deviation of each group of each image.
 KERNEL void group_norm_forward(float *y, float *stats, const float *x, const float *scale, const float *bias, int places, int channels,
                                int groups, int relu, float epsilon) {
@@ -51,9 +56,7 @@ KERNEL void group_norm_back(float *dx, const float *x, const float *stats, const
   for (int i = threadIdx.x; i < group.members; i += blockDim.x) {
     const size_t at = group.at(i, channels);
     const int channel = group.channel(i);
-    const float n = (x[at] - mean) * share;
-    const bool passes = !relu || applied(n, scale[channel], bias[channel]) > 0;
-    const float dn = passes ? dy[at] * scale[channel] : 0.0f;
+    const float n = (x[at] - mean) * share, dn = slope(n, scale[channel], bias[channel], dy[at], relu);
     push += dn;
     along += dn * n;
   }
@@ -62,9 +65,7 @@ KERNEL void group_norm_back(float *dx, const float *x, const float *stats, const
   for (int i = threadIdx.x; i < group.members; i += blockDim.x) {
     const size_t at = group.at(i, channels);
     const int channel = group.channel(i);
-    const float n = (x[at] - mean) * share;
-    const bool passes = !relu || applied(n, scale[channel], bias[channel]) > 0;
-    const float dn = passes ? dy[at] * scale[channel] : 0.0f;
+    const float n = (x[at] - mean) * share, dn = slope(n, scale[channel], bias[channel], dy[at], relu);
     dx[at] = (dn - push - n * along) * share;
   }
 }
@@ -76,25 +77,19 @@ KERNEL void group_norm_columns(float *dscale, float *dbias, const float *x, cons
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   const int channel = blockIdx.y * WARP + lane;
   const size_t image = blockIdx.x;
-  float products = 0, sum = 0;
+  float sums[2] = {};
   if (channel < channels) {
     const float *of_group = stats + 2 * (image * groups + channel / (channels / groups));
     for (int place = warp; place < places; place += warps) {
       const size_t at = (image * places + place) * channels + channel;
       const float n = (x[at] - of_group[0]) * of_group[1];
       if (relu && !(applied(n, scale[channel], bias[channel]) > 0)) continue;
-      products += dy[at] * n;
-      sum += dy[at];
+      sums[0] += dy[at] * n;
+      sums[1] += dy[at];
     }
   }
-  shared[2 * threadIdx.x] = products;
-  shared[2 * threadIdx.x + 1] = sum;
-  __syncthreads();
+  sum_over_warps(sums, shared);
   if (warp != 0 || channel >= channels) return;
-  for (int other = 1; other < warps; ++other) {
-    products += shared[2 * (other * WARP + lane)];
-    sum += shared[2 * (other * WARP + lane) + 1];
-  }
-  dscale[image * channels + channel] = products;
-  dbias[image * channels + channel] = sum;
+  dscale[image * channels + channel] = sums[0];
+  dbias[image * channels + channel] = sums[1];
 }

@@ -69,22 +69,16 @@ KERNEL void norm_columns(float *along, float *sums, const float *x, const float 
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   const int column = blockIdx.y * WARP + lane;
   const size_t image = blockIdx.x;
-  float products = 0, sum = 0;
+  float sums_of[2] = {};
   if (column < hidden) {
     for (int token = warp; token < tokens; token += warps) {
       const size_t row = image * tokens + token, at = row * hidden + column;
-      products += dy[at] * ((x[at] - stats[2 * row]) * stats[2 * row + 1]);
-      sum += dy[at];
+      sums_of[0] += dy[at] * ((x[at] - stats[2 * row]) * stats[2 * row + 1]);
+      sums_of[1] += dy[at];
     }
   }
-  shared[2 * threadIdx.x] = products;
-  shared[2 * threadIdx.x + 1] = sum;
-  __syncthreads();
+  sum_over_warps(sums_of, shared);
   if (warp != 0 || column >= hidden) return;
-  for (int other = 1; other < warps; ++other) {
-    products += shared[2 * (other * WARP + lane)];
-    sum += shared[2 * (other * WARP + lane) + 1];
-  }
-  along[image * hidden + column] = products;
-  sums[image * hidden + column] = sum;
+  along[image * hidden + column] = sums_of[0];
+  sums[image * hidden + column] = sums_of[1];
 }

@@ -35,45 +35,23 @@ pub(super) fn there_and_back(
     let (input, gains, modulations) =
         (x.detach().contiguous()?, affine.detach().contiguous()?, modulation.detach().contiguous()?);
     let centred = Argument::Count(usize::from(kind == Norm::Layer));
+    let sizes = [rows, tokens, hidden, width, columns.scale].map(Argument::Count);
+    let more = [Argument::Count(columns.shift), Argument::Count(parts), centred, Argument::Number(EPSILON)];
     let [y, stats] = launch(
         source::NORM.kernel("norm_forward"),
         Launch::rows(rows),
         x.device(),
         [Output::f32(x.dims()), Output::f32(&[rows, 2])],
-        &[
-            Argument::Input(&input),
-            Argument::Input(&gains),
-            Argument::Input(&modulations),
-            Argument::Count(rows),
-            Argument::Count(tokens),
-            Argument::Count(hidden),
-            Argument::Count(width),
-            Argument::Count(columns.scale),
-            Argument::Count(columns.shift),
-            Argument::Count(parts),
-            centred,
-            Argument::Number(EPSILON),
-        ],
+        &[&[&input, &gains, &modulations].map(Argument::Input)[..], &sizes, &more].concat(),
     )?;
     let back = move |dy: &Tensor| {
+        let given = [&input, &stats, dy, &gains, &modulations].map(Argument::Input);
         let [dx] = launch(
             source::NORM.kernel("norm_back"),
             Launch::rows(rows),
             dy.device(),
             [Output::f32(dy.dims())],
-            &[
-                Argument::Input(&input),
-                Argument::Input(&stats),
-                Argument::Input(dy),
-                Argument::Input(&gains),
-                Argument::Input(&modulations),
-                Argument::Count(rows),
-                Argument::Count(tokens),
-                Argument::Count(hidden),
-                Argument::Count(width),
-                Argument::Count(columns.scale),
-                centred,
-            ],
+            &[&given[..], &sizes, &[centred]].concat(),
         )?;
         let of_images = [images, hidden];
         let [along, sums] = launch(
@@ -81,13 +59,7 @@ pub(super) fn there_and_back(
             columns_of_images(images, hidden),
             dy.device(),
             [Output::f32(&of_images), Output::f32(&of_images)],
-            &[
-                Argument::Input(&input),
-                Argument::Input(&stats),
-                Argument::Input(dy),
-                Argument::Count(tokens),
-                Argument::Count(hidden),
-            ],
+            &[&given[..3], &sizes[1..3]].concat(),
         )?;
         let factor = (modulations.narrow(1, columns.scale, hidden)? + 1.0)?;
         let of_gain = |part: &Tensor| sum_of_rows(&(part * &factor)?)?.unsqueeze(0);

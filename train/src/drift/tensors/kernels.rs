@@ -79,27 +79,16 @@ pub(super) fn coefficients(
     let weights = (0..groups).flat_map(|group| batch.weights(group)).map(|weight| weight as f32).collect::<Vec<_>>();
     let weights = Tensor::from_vec(weights, (groups, targets), device)?;
     let temperature = Tensor::from_slice(&settings.temperatures, temperatures, device)?;
+    let gaussian = usize::from(settings.kernel == Kernel::Gaussian);
+    let sizes = [problems, locations, generated, targets, negatives, gaussian].map(Argument::Count);
+    let mask = if settings.mask_self_negatives { settings.mask } else { 0.0 };
+    let numbers = [mask, settings.floor, settings.attraction, settings.repulsion].map(Argument::Number);
     let [coefficients] = launch(
         source::DRIFT.kernel("drift_coefficients"),
         Launch { grid: [temperatures * problems, 1, 1], threads: THREADS, shared },
         device,
         [Output::f32(&[temperatures, groups, locations, generated, targets])],
-        &[
-            Argument::Input(distances),
-            Argument::Input(scales),
-            Argument::Input(&weights),
-            Argument::Input(&temperature),
-            Argument::Count(problems),
-            Argument::Count(locations),
-            Argument::Count(generated),
-            Argument::Count(targets),
-            Argument::Count(negatives),
-            Argument::Count(usize::from(settings.kernel == Kernel::Gaussian)),
-            Argument::Number(if settings.mask_self_negatives { settings.mask } else { 0.0 }),
-            Argument::Number(settings.floor),
-            Argument::Number(settings.attraction),
-            Argument::Number(settings.repulsion),
-        ],
+        &[&[distances, scales, &weights, &temperature].map(Argument::Input)[..], &sizes, &numbers].concat(),
     )?;
     Ok(Some(coefficients))
 }
