@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <tuple>
 #include <type_traits>
 #include <ucontext.h>
 #include <utility>
@@ -20,13 +19,10 @@
 #define __global__
 #define __device__
 #define __restrict__ __restrict
-#define __launch_bounds__(...)
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulator::block.shared.data())
 
 struct uint3 { unsigned x, y, z; };
 struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -46,9 +42,6 @@ inline float __bfloat162float(__nv_bfloat16 x) {
   return result;
 }
 
-using std::max;
-using std::min;
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 namespace emulator {
 constexpr size_t STACK = 64 << 10;
