@@ -228,23 +228,20 @@ impl<'a> TensorDrifts<'a> {
             true => kernels::coefficients(batch, settings, distances, &shares)?,
             false => None,
         };
-        let scaled = || {
-            let scaled = distances.broadcast_mul(&shares)?;
-            match settings.mask_self_negatives {
-                true => scaled.broadcast_add(&(itself * f64::from(settings.mask))?),
-                false => Ok(scaled),
+        let coefficients: Box<dyn Fn(usize, f32) -> TensorResult<Tensor> + '_> = match together {
+            Some(together) => Box::new(move |at, _| together.get(at)),
+            None => {
+                let affinities = Affinities::new(batch, settings, itself)?;
+                let mut scaled = distances.broadcast_mul(&shares)?;
+                if settings.mask_self_negatives {
+                    scaled = scaled.broadcast_add(&(itself * f64::from(settings.mask))?)?;
+                }
+                Box::new(move |_, temperature| affinities.coefficients(&scaled, temperature))
             }
         };
-        let scaled = if together.is_none() { Some(scaled()?) } else { None };
-        let affinities = Affinities::new(batch, settings, itself)?;
         let (mut drifts, mut sums) = (Vec::new(), Vec::new());
         for (at, &temperature) in settings.temperatures.iter().enumerate() {
-            let coefficients = match (&together, &scaled) {
-                (Some(coefficients), _) => coefficients.get(at)?,
-                (None, Some(scaled)) => affinities.coefficients(scaled, temperature)?,
-                (None, None) => candle_core::bail!("no distances"),
-            };
-            let drift = coefficients.matmul(points)?;
+            let drift = coefficients(at, temperature)?.matmul(points)?;
             sums.push(match by_kernels {
                 true => kernels::square_sums(&drift)?,
                 // One row after the other, so that sums of many numbers stay sums of few.
