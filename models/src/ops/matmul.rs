@@ -5,16 +5,20 @@ pub(super) mod bf16;
 mod kernel;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod native;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod tiles;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::prelude::*;
+#[cfg(target_arch = "x86_64")]
+use self::native::Unit;
 
 use crate::profile;
 
 /// Rows, columns and inner numbers from which products are worth packing for.
 const LEAST: usize = 8;
 /// Tasks for each thread.
+#[cfg(target_arch = "x86_64")]
 const TASKS: usize = 2;
 
 /// With how many digits the networks' matrix products are computed; sums, and all that is no product, are in single precision.
@@ -146,15 +150,22 @@ fn half_product(
     threads: Threads,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if bf16::is_native() {
-        if threads == Threads::One {
-            return native::product((out, stride), (a, b), how);
-        }
-        let rows = a.rows.div_ceil(TASKS * rayon::current_num_threads()).next_multiple_of(native::ROWS);
-        return out.par_chunks_mut(rows * stride).enumerate().for_each(|(task, out)| {
-            native::product((out, stride), (a.part((task * rows, 0), (rows, a.columns)), b), how);
-        });
+    if let Some(unit) = Unit::best() {
+        return match threads {
+            Threads::One => native::product(unit, (out, stride), (a, b), how),
+            Threads::All => native::product_of_all(unit, (out, stride), (a, b), how),
+        };
     }
+    rounded_product((out, stride), (a, b), how, threads);
+}
+
+/// As [`half_product`], on processors where such products are not faster.
+fn rounded_product(
+    (out, stride): (&mut [f32], usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    how: (bool, f32),
+    threads: Threads,
+) {
     let (left, right) = (a.rounded(), b.rounded());
     let (left, right) = (Matrix::new(&left, a.rows, a.columns), Matrix::new(&right, b.rows, b.columns));
     full_product((out, stride), (left, right), how, threads);
@@ -233,35 +244,73 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    /// Writes twice the product, takes it away, adds it once, and compares; rows are 3 numbers apart.
+    fn check(
+        (m, k, n): (usize, usize, usize),
+        product: impl Fn(&mut [f32], usize, Matrix<'_>, Matrix<'_>, (bool, f32)),
+    ) {
+        let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+        let views = [
+            (Matrix::new(&left, m, k), Matrix::new(&right, k, n)),
+            (Matrix::new(&left, k, m).t(), Matrix::new(&right, k, n)),
+            (Matrix::new(&left, m, k), Matrix::new(&right, n, k).t()),
+            (Matrix::new(&left, k, m).t(), Matrix::new(&right, n, k).t()),
+        ];
+        let at = |matrix: Matrix<'_>, row: usize, column: usize| {
+            let mut value = [matrix.values[row * matrix.row_stride + column * matrix.column_stride]];
+            bf16::round(&mut value);
+            f64::from(value[0])
+        };
+        for (a, b) in views {
+            let stride = n + 3;
+            let mut found = vec![0.5; m * stride];
+            product(&mut found, stride, a, b, (false, 2.0));
+            product(&mut found, stride, a, b, (true, -2.0));
+            product(&mut found, stride, a, b, (true, 1.0));
+            for (i, found) in found.chunks_exact(stride).enumerate() {
+                for (j, &found) in found[..n].iter().enumerate() {
+                    let expected: f64 = (0..k).map(|l| at(a, i, l) * at(b, l, j)).sum();
+                    let tolerance = 1e-6 * ((k as f64).sqrt() + 1.0);
+                    let difference = (f64::from(found) - expected).abs();
+                    assert!(difference < tolerance, "{m}x{k}x{n} ({i}, {j}): {found} {expected}");
+                }
+                assert_eq!(found[n..], [0.5; 3]);
+            }
+        }
+    }
+
+    const SIZES: [(usize, usize, usize); 8] = [
+        (1, 1, 1),
+        (12, 2, 32),
+        (16, 32, 64),
+        (13, 31, 33),
+        (48, 64, 40),
+        (25, 257, 40),
+        (200, 530, 70),
+        (3, 64, 1030),
+    ];
+
     #[test]
     fn halves_are_rounded_and_then_multiplied() {
-        for (m, k, n) in [(1, 1, 1), (12, 2, 32), (13, 31, 33), (25, 257, 40), (200, 530, 70), (3, 64, 1030)] {
-            let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
-            let views = [
-                (Matrix::new(&left, m, k), Matrix::new(&right, k, n)),
-                (Matrix::new(&left, k, m).t(), Matrix::new(&right, k, n)),
-                (Matrix::new(&left, m, k), Matrix::new(&right, n, k).t()),
-                (Matrix::new(&left, k, m).t(), Matrix::new(&right, n, k).t()),
-            ];
-            for (a, b) in views {
-                let (rounded_a, rounded_b) = (a.rounded(), b.rounded());
-                let stride = n + 3;
-                let mut found = [vec![0.5; m * stride], vec![0.5; m * stride]];
-                for (found, threads) in found.iter_mut().zip([Threads::One, Threads::All]) {
-                    half_product((found, stride), (a, b), (false, 2.0), threads);
-                    half_product((found, stride), (a, b), (true, -1.0), threads);
-                }
-                assert_eq!(found[0], found[1], "{m}x{k}x{n}");
-                for (i, found) in found[0].chunks_exact(stride).enumerate() {
-                    for (j, &found) in found[..n].iter().enumerate() {
-                        let products =
-                            (0..k).map(|l| f64::from(rounded_a[i * k + l]) * f64::from(rounded_b[l * n + j]));
-                        let expected: f64 = products.sum();
-                        let error = (f64::from(found) - expected).abs();
-                        assert!(error < 1e-6 * (k as f64).sqrt() + 1e-6, "{m}x{k}x{n} ({i}, {j}): {found} {expected}");
-                    }
-                    assert_eq!(found[n..], [0.5; 3]);
-                }
+        for size in SIZES {
+            for threads in [Threads::One, Threads::All] {
+                check(size, |out, stride, a, b, how| half_product((out, stride), (a, b), how, threads));
+                check(size, |out, stride, a, b, how| rounded_product((out, stride), (a, b), how, threads));
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn one_thread_computes_what_all_do() {
+        for unit in Unit::all() {
+            for size in SIZES {
+                check(size, |out, stride, a, b, how| {
+                    let mut shared = out.to_vec();
+                    native::product(unit, (out, stride), (a, b), how);
+                    native::product_of_all(unit, (&mut shared, stride), (a, b), how);
+                    assert_eq!(shared, out, "{unit:?} {size:?}");
+                });
             }
         }
     }

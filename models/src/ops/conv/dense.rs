@@ -12,6 +12,8 @@ use super::super::simd::{self, Kernel};
 pub(in crate::ops) use super::direct::Strided;
 use super::direct::{self, Packed};
 use super::geometry::Geometry;
+#[cfg(target_arch = "x86_64")]
+use super::tiled::{self, Tiled};
 use super::winograd::{self, Transformed};
 
 /// Patches in a tile: enough for the matrix product to run at its speed, few enough to stay in cache and to share out.
@@ -41,6 +43,8 @@ pub(in crate::ops) struct Weights<'a> {
 
 #[derive(Debug)]
 enum Prepared {
+    #[cfg(target_arch = "x86_64")]
+    Tiled(Tiled),
     Transformed(Transformed),
     Packed(Packed),
     Plain,
@@ -49,6 +53,10 @@ enum Prepared {
 impl<'a> Weights<'a> {
     pub(in crate::ops) fn new(g: &Geometry, plain: impl Into<Cow<'a, [f32]>>) -> Self {
         let plain = plain.into();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tiled) = Tiled::new(g, &plain) {
+            return Self { plain, prepared: Prepared::Tiled(tiled) };
+        }
         let packed = || Packed::new(g, &plain).map(Prepared::Packed);
         let prepared =
             Transformed::new(g, &plain).map(Prepared::Transformed).or_else(packed).unwrap_or(Prepared::Plain);
@@ -58,6 +66,8 @@ impl<'a> Weights<'a> {
     /// Output rows in a tile, for several threads or not.
     fn tile_rows(&self, g: &Geometry, shared: bool) -> usize {
         match &self.prepared {
+            #[cfg(target_arch = "x86_64")]
+            Prepared::Tiled(_) => winograd::tile_rows(g, shared),
             Prepared::Transformed(_) => winograd::tile_rows(g, shared),
             _ => tile_rows(g),
         }
@@ -96,6 +106,8 @@ fn forward_tile(
 ) {
     let rows = first..first + y.len() / g.out_row();
     match &weights.prepared {
+        #[cfg(target_arch = "x86_64")]
+        Prepared::Tiled(tiled) => tiled::forward(g, (x, tiled), rows, y),
         Prepared::Transformed(transformed) => winograd::forward(g, (x, transformed), rows, y, buffer),
         Prepared::Packed(packed) => direct::forward(g, (x, packed), rows, y, buffer),
         Prepared::Plain => {

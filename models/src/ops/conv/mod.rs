@@ -1,7 +1,8 @@
 //! Convolution of images whose channels come last.
 //!
-//! A dense convolution is computed tile by tile, in one of three ways: 3 x 3 kernels of stride 1 in fewer products (`winograd`), others
-//! where they lie (`direct`), and where channels do not fill vectors as a matrix product of patches (`dense`). Tiles do not
+//! A dense convolution is computed tile by tile, in one of four ways: 3 x 3 kernels of stride 1 in fewer products (`winograd`), others
+//! where they lie (`direct`), where channels do not fill vectors as a matrix product of patches (`dense`), and in bfloat16 on a
+//! processor with AMX without patches (`tiled`). Tiles do not
 //! depend on the number of threads, and sums over them are taken in their order, so the results do not depend on it either.
 
 pub(super) mod dense;
@@ -9,6 +10,8 @@ mod depthwise;
 mod direct;
 pub(super) mod geometry;
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};

@@ -20,7 +20,10 @@ use self::squares::{Square, squares};
 use self::transforms::{gathered, mixed, spread};
 use super::super::matmul::bf16;
 #[cfg(target_arch = "x86_64")]
-use super::super::matmul::{Matrix, native::Right};
+use super::super::matmul::{
+    Matrix,
+    native::{Right, Unit},
+};
 use super::super::matmul::{Precision, precision};
 use super::geometry::Geometry;
 use super::kernel::{NARROW, PIXELS, block, lanes};
@@ -59,7 +62,7 @@ enum Weights {
     Rounded(Vec<f32>),
     /// `[outputs / block, points of a square]` matrices `[channels, block]`.
     #[cfg(target_arch = "x86_64")]
-    Packed(Vec<Right>),
+    Packed(Unit, Vec<Right>),
 }
 
 impl Weights {
@@ -68,12 +71,17 @@ impl Weights {
             return Self::Full(full);
         }
         #[cfg(target_arch = "x86_64")]
-        if bf16::is_native() {
-            let matrices = full.par_chunks(channels * block);
-            return Self::Packed(matrices.map(|matrix| Right::new(Matrix::new(matrix, channels, block))).collect());
+        if let Some(unit) = Unit::best() {
+            return Self::packed(unit, &full, channels, block);
         }
         bf16::round(&mut full);
         Self::Rounded(full)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn packed(unit: Unit, full: &[f32], channels: usize, block: usize) -> Self {
+        let matrices = full.par_chunks(channels * block).map(|matrix| Matrix::new(matrix, channels, block));
+        Self::Packed(unit, matrices.map(|matrix| Right::new(unit, matrix)).collect())
     }
 }
 

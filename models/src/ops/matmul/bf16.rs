@@ -2,14 +2,6 @@
 
 use super::Matrix;
 
-/// Whether this processor multiplies such numbers itself.
-pub(in crate::ops) fn is_native() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return super::kernel::is_there();
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
-}
-
 /// Rounds each number to the nearest one of bfloat16, of two as near to the even one.
 pub(in crate::ops) fn round(values: &mut [f32]) {
     crate::ops::simd::dispatch(|| {

@@ -1,45 +1,108 @@
-//! Matrices in the layout of the kernel, and products of them.
+//! Matrices in the layouts of processors that multiply bfloat16 numbers, and products of them.
 //!
-//! The right matrix is packed in panels of [`COLUMNS`] columns, the left one in tiles of [`ROWS`] rows; both are filled up with
-//! zeros. A number of the result is added up in the same order whatever surrounds it.
+//! The right matrix is packed in panels of [`COLUMNS`] columns, the left one in strips of rows; both are filled up with zeros.
+//! A number of the result is added up in the same order whatever surrounds it.
 
 use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::Matrix;
 use super::kernel;
 pub(in crate::ops) use super::kernel::Place;
+use super::tiles::{self, Rows, Tiles};
 
 /// Pairs of numbers in a [`Line`].
-pub(super) const LANES: usize = 16;
-/// Rows of a tile.
+pub(in crate::ops) const LANES: usize = 16;
+/// Rows that vectors take together.
 pub(super) const ROWS: usize = 12;
-/// Columns of a tile.
-pub(super) const COLUMNS: usize = 32;
+/// Columns that either unit takes together.
+pub(in crate::ops) const COLUMNS: usize = 32;
 /// Lines that hold a pair of each column of a panel.
 const PANEL: usize = COLUMNS / LANES;
 /// Pairs of the inner dimension that are worked together: a panel of them stays in the nearest cache.
 const DEPTH: usize = 128;
-/// Columns of the right matrix that are packed together.
+/// Lines of the left matrix at which chunks of [`LANES`] pairs begin.
+const CHUNKS: [usize; DEPTH / LANES] = {
+    let (mut chunks, mut chunk) = ([0; DEPTH / LANES], 0);
+    while chunk < chunks.len() {
+        chunks[chunk] = chunk * LANES;
+        chunk += 1;
+    }
+    chunks
+};
+/// Columns of the right matrix that one thread packs together.
 const WIDTH: usize = 1024;
 /// Rows of the left matrix that are packed together.
-const HEIGHT: usize = 16 * ROWS;
+const HEIGHT: usize = 192;
 
 /// Pairs of rounded numbers that fill a vector.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u32; LANES]);
+pub(in crate::ops) struct Line(pub(super) [u32; LANES]);
+
+/// What multiplies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::ops) enum Unit {
+    /// AVX-512, pair by pair.
+    #[default]
+    Vectors,
+    /// AMX.
+    Tiles,
+}
+
+impl Unit {
+    /// The fastest one of this processor; nothing where single precision is faster.
+    pub(in crate::ops) fn best() -> Option<Self> {
+        Self::all().find(|unit| *unit == Self::Tiles || kernel::is_fast())
+    }
+
+    /// Those of this processor.
+    pub(in crate::ops) fn all() -> impl Iterator<Item = Self> {
+        let tiles = tiles::are_there().then_some(Self::Tiles);
+        tiles.into_iter().chain(kernel::is_there().then_some(Self::Vectors))
+    }
+
+    /// Rows that are taken together.
+    fn rows(self) -> usize {
+        match self {
+            Self::Vectors => ROWS,
+            Self::Tiles => tiles::ROWS,
+        }
+    }
+
+    /// Rows that are packed together.
+    fn strip(self) -> usize {
+        match self {
+            Self::Vectors => ROWS,
+            Self::Tiles => LANES,
+        }
+    }
+
+    /// Pairs that are packed of so many numbers.
+    fn pairs(self, numbers: usize) -> usize {
+        match self {
+            Self::Vectors => numbers.div_ceil(2),
+            Self::Tiles => numbers.div_ceil(2).next_multiple_of(LANES),
+        }
+    }
+}
 
 /// Part of a matrix that stands on the right, packed: `[panels, pairs, PANEL]`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::ops) struct Right {
+    unit: Unit,
     lines: Vec<Line>,
     pairs: usize,
     columns: usize,
 }
 
-/// Rows of a matrix that stands on the left, packed: `[tiles, pairs]`.
+/// Rows of a matrix that stands on the left, packed: `[strips, pairs]`, a line for a pair of all rows of a strip; for tiles
+/// `[strips, pairs / LANES, LANES]`, a line for [`LANES`] pairs of a row.
 #[derive(Clone, Debug, Default)]
 pub(in crate::ops) struct Left {
+    unit: Unit,
     lines: Vec<Line>,
     pairs: usize,
     rows: usize,
@@ -50,13 +113,18 @@ thread_local! {
 }
 
 /// `out` = a b `scale`, added to what is there if `add`; its rows begin `stride` numbers apart.
-pub(super) fn product((out, stride): (&mut [f32], usize), (a, b): (Matrix<'_>, Matrix<'_>), (add, scale): (bool, f32)) {
+pub(super) fn product(
+    unit: Unit,
+    (out, stride): (&mut [f32], usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    (add, scale): (bool, f32),
+) {
     MEMORY.with_borrow_mut(|(left, right)| {
         for column in (0..b.columns).step_by(WIDTH) {
             for inner in (0..b.rows).step_by(2 * DEPTH) {
-                right.pack(b.part((inner, column), (2 * DEPTH, WIDTH)));
+                right.pack(unit, b.part((inner, column), (2 * DEPTH, WIDTH)), false);
                 for row in (0..a.rows).step_by(HEIGHT) {
-                    left.pack(a.part((row, inner), (HEIGHT, 2 * DEPTH)));
+                    left.pack(unit, a.part((row, inner), (HEIGHT, 2 * DEPTH)));
                     let mut to =
                         Place { values: &mut out[row * stride + column..], stride, add: add || inner > 0, scale };
                     multiply(left, right, &mut to);
@@ -66,29 +134,95 @@ pub(super) fn product((out, stride): (&mut [f32], usize), (a, b): (Matrix<'_>, M
     });
 }
 
+/// As [`product`], by all threads, which share what is packed of b.
+pub(super) fn product_of_all(
+    unit: Unit,
+    (out, stride): (&mut [f32], usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    (add, scale): (bool, f32),
+) {
+    // Not borrowed: this thread may take up another product while it waits.
+    let mut right = MEMORY.with_borrow_mut(|(_, right)| std::mem::take(right));
+    right.pack(unit, b, true);
+    let tasks = super::TASKS * rayon::current_num_threads();
+    let rows = a.rows.div_ceil(tasks).next_multiple_of(unit.rows());
+    out.par_chunks_mut(rows * stride).enumerate().for_each(|(task, out)| {
+        let a = a.part((task * rows, 0), (rows, a.columns));
+        MEMORY.with_borrow_mut(|(left, _)| {
+            for row in (0..a.rows).step_by(HEIGHT) {
+                for inner in (0..a.columns).step_by(2 * DEPTH) {
+                    left.pack(unit, a.part((row, inner), (HEIGHT, 2 * DEPTH)));
+                    let values = &mut out[row * stride..];
+                    let mut to = Place { values, stride, add: add || inner > 0, scale };
+                    multiply_from(left, (&right, inner / 2), &mut to);
+                }
+            }
+        });
+    });
+    MEMORY.with_borrow_mut(|(_, memory)| *memory = right);
+}
+
 /// `to` = left right.
 pub(in crate::ops) fn multiply(left: &Left, right: &Right, to: &mut Place<'_>) {
-    let pairs = left.pairs.min(right.pairs);
-    for first in (0..pairs).step_by(DEPTH) {
+    multiply_from(left, (right, 0), to);
+}
+
+/// `to` = left right, of the right matrix' pairs from `skipped` on.
+fn multiply_from(left: &Left, (right, skipped): (&Right, usize), to: &mut Place<'_>) {
+    assert!(left.unit == right.unit && skipped + left.pairs <= right.pairs);
+    match left.unit {
+        Unit::Vectors => multiply_by(left, right, to, |range, row, column, to| {
+            let (strip, panel) = (left.strip(row, range.clone()), right.panel(column, skipped, range));
+            // SAFETY: nothing is packed so unless the processor has these instructions.
+            #[allow(unsafe_code, reason = "the instructions are known to be there")]
+            unsafe {
+                kernel::tile(strip, panel, to);
+            }
+        }),
+        Unit::Tiles => {
+            let tiles = Tiles::new();
+            multiply_by(left, right, to, |range, row, column, to| {
+                let first = row / LANES * left.pairs + range.start;
+                let rows = Rows {
+                    lines: &left.lines[first..],
+                    row: 1,
+                    lower: (row + LANES < left.rows).then_some(left.pairs),
+                    chunks: &CHUNKS[..range.len() / LANES],
+                };
+                tiles.multiply(&rows, right.panel(column, skipped, range), to);
+            });
+        }
+    }
+}
+
+/// Goes over `to`, block by block: `compute` writes the products of a range of pairs with the rows and columns from some on.
+fn multiply_by(
+    left: &Left,
+    right: &Right,
+    to: &mut Place<'_>,
+    mut compute: impl FnMut(Range<usize>, usize, usize, &mut Place<'_>),
+) {
+    let (unit, stride, scale) = (left.unit, to.stride, to.scale);
+    // Tiles do not scale.
+    let whole_is_right = unit == Unit::Vectors || scale.to_bits() == 1.0_f32.to_bits();
+    for first in (0..left.pairs).step_by(DEPTH) {
+        let range = first..left.pairs.min(first + DEPTH);
         let add = to.add || first > 0;
-        let range = first..pairs.min(first + DEPTH);
         for column in (0..right.columns).step_by(COLUMNS) {
-            let panel = &right.panel(column)[range.start * PANEL..range.end * PANEL];
             let columns = COLUMNS.min(right.columns - column);
-            for row in (0..left.rows).step_by(ROWS) {
-                let tile = &left.tile(row)[range.clone()];
-                let rows = ROWS.min(left.rows - row);
-                let (stride, scale) = (to.stride, to.scale);
+            for row in (0..left.rows).step_by(unit.rows()) {
+                let rows = unit.rows().min(left.rows - row);
                 let values = &mut to.values[row * stride + column..];
-                if rows == ROWS && columns == COLUMNS {
-                    compute(tile, panel, &mut Place { values, stride, add, scale });
+                if whole_is_right && rows.is_multiple_of(unit.strip()) && columns == COLUMNS {
+                    compute(range.clone(), row, column, &mut Place { values, stride, add, scale });
                     continue;
                 }
-                let mut whole = [0.0; ROWS * COLUMNS];
-                compute(tile, panel, &mut Place { values: &mut whole, stride: COLUMNS, add: false, scale });
+                let mut whole = [0.0; tiles::ROWS * COLUMNS];
+                let mut apart = Place { values: &mut whole, stride: COLUMNS, add: false, scale: 1.0 };
+                compute(range.clone(), row, column, &mut apart);
                 for (whole, to) in whole.chunks_exact(COLUMNS).zip(values.chunks_mut(stride)).take(rows) {
                     for (to, &sum) in to[..columns].iter_mut().zip(whole) {
-                        *to = if add { *to + sum } else { sum };
+                        *to = if add { *to + sum * scale } else { sum * scale };
                     }
                 }
             }
@@ -96,71 +230,69 @@ pub(in crate::ops) fn multiply(left: &Left, right: &Right, to: &mut Place<'_>) {
     }
 }
 
-/// One tile.
-fn compute(left: &[Line], panel: &[Line], to: &mut Place<'_>) {
-    // SAFETY: nothing is packed unless the processor has these instructions.
-    #[allow(unsafe_code, reason = "the instructions are known to be there")]
-    unsafe {
-        kernel::tile(left, panel, to);
-    }
-}
-
 impl Right {
     /// A packed matrix.
-    pub(in crate::ops) fn new(b: Matrix<'_>) -> Self {
+    pub(in crate::ops) fn new(unit: Unit, b: Matrix<'_>) -> Self {
         let mut right = Self::default();
-        right.pack(b);
+        right.pack(unit, b, false);
         right
     }
 
-    /// Packs a matrix.
-    pub(in crate::ops) fn pack(&mut self, b: Matrix<'_>) {
-        assert!(kernel::is_there(), "bfloat16 on a processor without it");
-        (self.pairs, self.columns) = (b.rows.div_ceil(2), b.columns);
+    /// Packs a matrix, by all threads if it is `shared`.
+    fn pack(&mut self, unit: Unit, b: Matrix<'_>, shared: bool) {
+        (self.unit, self.pairs, self.columns) = (unit, unit.pairs(b.rows), b.columns);
         let length = self.pairs * PANEL;
         self.lines.resize(b.columns.div_ceil(COLUMNS) * length, Line::default());
         if length == 0 {
             return;
         }
-        for (panel, lines) in self.lines.chunks_exact_mut(length).enumerate() {
-            // SAFETY: the instructions are there, as was asserted.
-            #[allow(unsafe_code, reason = "the instructions are known to be there")]
-            unsafe {
-                for half in 0..PANEL {
+        let pack = |(panel, lines): (usize, &mut [Line])| {
+            for half in 0..PANEL {
+                // SAFETY: there is no unit unless the processor has the instructions.
+                #[allow(unsafe_code, reason = "the instructions are known to be there")]
+                unsafe {
                     pack_lines(b, (panel * COLUMNS + half * LANES, LANES), &mut lines[half..], PANEL);
                 }
             }
+        };
+        match shared {
+            true => self.lines.par_chunks_exact_mut(length).enumerate().for_each(pack),
+            false => self.lines.chunks_exact_mut(length).enumerate().for_each(pack),
         }
     }
 
-    /// The panel that begins with a column.
-    fn panel(&self, column: usize) -> &[Line] {
+    /// Some pairs of the panel that begins with a column, counted from the pair `skipped` on.
+    pub(in crate::ops) fn panel(&self, column: usize, skipped: usize, range: Range<usize>) -> &[Line] {
         let length = self.pairs * PANEL;
         &self.lines[column / COLUMNS * length..][..length]
+            [(skipped + range.start) * PANEL..(skipped + range.end) * PANEL]
     }
 }
 
 impl Left {
     /// Packs a matrix.
-    pub(in crate::ops) fn pack(&mut self, a: Matrix<'_>) {
-        assert!(kernel::is_there(), "bfloat16 on a processor without it");
-        (self.pairs, self.rows) = (a.columns.div_ceil(2), a.rows);
-        self.lines.resize(a.rows.div_ceil(ROWS) * self.pairs, Line::default());
+    pub(in crate::ops) fn pack(&mut self, unit: Unit, a: Matrix<'_>) {
+        (self.unit, self.pairs, self.rows) = (unit, unit.pairs(a.columns), a.rows);
+        self.lines.resize(a.rows.div_ceil(unit.strip()) * self.pairs, Line::default());
         if self.pairs == 0 {
             return;
         }
-        for (tile, lines) in self.lines.chunks_exact_mut(self.pairs).enumerate() {
-            // SAFETY: the instructions are there, as was asserted.
+        for (strip, lines) in self.lines.chunks_exact_mut(self.pairs).enumerate() {
+            let first = strip * unit.strip();
+            // SAFETY: there is no unit unless the processor has the instructions.
             #[allow(unsafe_code, reason = "the instructions are known to be there")]
             unsafe {
-                pack_lines(a.t(), (tile * ROWS, ROWS), lines, 1);
+                match unit {
+                    Unit::Vectors => pack_lines(a.t(), (first, ROWS), lines, 1),
+                    Unit::Tiles => pack_rows(a, first, lines),
+                }
             }
         }
     }
 
-    /// The tile that begins with a row.
-    fn tile(&self, row: usize) -> &[Line] {
-        &self.lines[row / ROWS * self.pairs..][..self.pairs]
+    /// Some pairs of the strip that begins with a row.
+    fn strip(&self, row: usize, range: Range<usize>) -> &[Line] {
+        &self.lines[row / self.unit.strip() * self.pairs..][..self.pairs][range]
     }
 }
 
@@ -186,6 +318,42 @@ fn pack_lines(b: Matrix<'_>, (first, most): (usize, usize), lines: &mut [Line], 
                 *row = &b.values[(start + column) * b.column_stride + inner..][..count];
             }
             kernel::turn(rows, lines, step);
+        }
+    }
+}
+
+/// Packs up to [`LANES`] rows from `first` on, [`LANES`] pairs of each after the other.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_rows(a: Matrix<'_>, first: usize, lines: &mut [Line]) {
+    let rows = LANES.min(a.rows - first);
+    for (chunk, lines) in lines.chunks_exact_mut(LANES).enumerate() {
+        let inner = 2 * LANES * chunk;
+        if a.column_stride == 1 {
+            let count = (2 * LANES).min(a.columns - inner);
+            for (row, line) in lines.iter_mut().enumerate() {
+                let count = if row < rows { count } else { 0 };
+                let values = &a.values[if count > 0 { (first + row) * a.row_stride + inner } else { 0 }..][..count];
+                kernel::line(values, line);
+            }
+        } else {
+            let column = |column: usize| match column < a.columns {
+                true => &a.values[column * a.column_stride + first..][..rows],
+                false => &[],
+            };
+            let pairs = std::array::from_fn(|pair| [column(inner + 2 * pair), column(inner + 2 * pair + 1)]);
+            kernel::turn_columns(pairs, lines);
+        }
+    }
+}
+
+/// Rounds numbers, [`LANES`] pairs to a line.
+pub(in crate::ops) fn round(values: &[f32], lines: &mut [Line]) {
+    assert!(kernel::is_there(), "bfloat16 on a processor without it");
+    for (values, line) in values.chunks(2 * LANES).zip(lines) {
+        // SAFETY: the instructions are there, as was asserted.
+        #[allow(unsafe_code, reason = "the instructions are known to be there")]
+        unsafe {
+            kernel::line(values, line);
         }
     }
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use super::super::super::matmul::Matrix;
 use super::super::super::matmul::bf16;
 #[cfg(target_arch = "x86_64")]
-use super::super::super::matmul::native::{Left, Place, Right, multiply};
+use super::super::super::matmul::native::{Left, Place, Right, Unit, multiply};
 use super::super::kernel::{NARROW, PIXELS, Runs, WIDE, longest};
 use super::{POINTS, Transformed, Weights};
 
@@ -31,7 +31,8 @@ enum Way<'a> {
         places: Vec<usize>,
     },
     #[cfg(target_arch = "x86_64")]
-    Half {
+    Packed {
+        unit: Unit,
         /// `[blocks, points]`.
         weights: &'a [Right],
         /// Of each point.
@@ -57,7 +58,9 @@ impl<'a> Multiply<'a> {
             Weights::Full(weights) => single(weights, false),
             Weights::Rounded(weights) => single(weights, true),
             #[cfg(target_arch = "x86_64")]
-            Weights::Packed(weights) => Way::Half { weights, points: vec![Left::default(); POINTS] },
+            Weights::Packed(unit, weights) => {
+                Way::Packed { unit: *unit, weights, points: vec![Left::default(); POINTS] }
+            }
         };
         Self { channels, block, strides, way }
     }
@@ -68,9 +71,9 @@ impl<'a> Multiply<'a> {
             Way::Single { rounded: false, .. } => {}
             Way::Single { rounded: true, .. } => bf16::round(points),
             #[cfg(target_arch = "x86_64")]
-            Way::Half { points: packed, .. } => {
+            Way::Packed { unit, points: packed, .. } => {
                 for (packed, points) in packed.iter_mut().zip(points.chunks_exact(self.strides.0)) {
-                    packed.pack(Matrix::new(points, squares, self.channels));
+                    packed.pack(*unit, Matrix::new(points, squares, self.channels));
                 }
             }
         }
@@ -91,7 +94,7 @@ impl<'a> Multiply<'a> {
                 strides: *strides,
             }),
             #[cfg(target_arch = "x86_64")]
-            Way::Half { weights, points } => {
+            Way::Packed { weights, points, .. } => {
                 let weights = &weights[number * POINTS..][..POINTS];
                 for ((left, right), values) in points.iter().zip(weights).zip(products.chunks_exact_mut(strides.1)) {
                     multiply(left, right, &mut Place { values, stride: *block, add: false, scale: 1.0 });
@@ -164,18 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn processors_without_bfloat16_compute_the_same() {
-        if !bf16::is_native() {
-            return;
-        }
-        let (channels, block, squares, outputs) = (2 * super::super::lanes(), 2 * super::super::lanes(), 13, 2);
+    fn every_processor_computes_the_same() {
+        let (channels, block, squares, outputs) = (2 * super::super::lanes(), 2 * super::super::lanes(), 45, 2);
         let full = numbers(outputs * POINTS * channels * block, 1);
         let mut rounded = full.clone();
         bf16::round(&mut rounded);
-        let matrices = full.chunks_exact(channels * block);
-        let packed = matrices.map(|matrix| Right::new(Matrix::new(matrix, channels, block))).collect();
         let strides = (squares * channels, squares * block);
-        let found = [Weights::Packed(packed), Weights::Rounded(rounded)].map(|weights| {
+        let products = |weights| {
             let transformed = Transformed { weights, block };
             let mut points = numbers(POINTS * strides.0, 2);
             let mut multiply = Multiply::new(&transformed, (channels, squares), strides);
@@ -183,10 +181,14 @@ mod tests {
             let mut products = vec![0.0; POINTS * strides.1];
             multiply.block(1, &points, &mut products, squares);
             products
-        });
-        for (packed, rounded) in found[0].iter().zip(&found[1]) {
-            assert!((packed - rounded).abs() < 1e-4, "{packed} {rounded}");
+        };
+        let expected = products(Weights::Rounded(rounded));
+        assert!(expected.iter().any(|product| product.abs() > 0.1));
+        for unit in Unit::all() {
+            let found = products(Weights::packed(unit, &full, channels, block));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-4, "{unit:?}: {found} {expected}");
+            }
         }
-        assert!(found[0].iter().any(|product| product.abs() > 0.1));
     }
 }
