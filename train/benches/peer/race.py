@@ -17,6 +17,8 @@ import contest
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-3
+# As far apart as rounding takes the gradients of two right programs (docs/evidence/golden-step.md).
+GRADIENTS_TOLERANCE = 3e-3
 WHOLE = ["fashion", "yardstick", "latent-b2-small"]
 CHECKED = ["loss", "gradient_norm", "authors_loss", "authors_gradient_norm"]
 
@@ -36,9 +38,12 @@ def check(case, program, folder, threads, twin, device, checked):
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"{case}: " + ", ".join(f"{k} {v:.1e}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()))
     # What drifts in keys that are constant but for rounding is that rounding: it stays below the norm, not in every number.
-    for name in checked + ([] if found["constant_keys"] or checked == ["loss"] else ["gradients"]):
-        if not found.get(name, 0.0) <= TOLERANCE:
-            raise SystemExit(f"{case}: {name} differs by {found[name]:.1e}, more than {TOLERANCE}")
+    tolerances = dict.fromkeys(checked, TOLERANCE)
+    if not found["constant_keys"] and checked != ["loss"]:
+        tolerances["gradients"] = GRADIENTS_TOLERANCE
+    for name, tolerance in tolerances.items():
+        if not found.get(name, 0.0) <= tolerance:
+            raise SystemExit(f"{case}: {name} differs by {found[name]:.1e}, more than {tolerance}")
     return found
 
 
