@@ -7,12 +7,10 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-use super::native::{LANES, Line, Place};
+use super::native::{COLUMNS, LANES, Line, Place};
 
 /// Rows of two tiles, one below the other.
 pub(in crate::ops) const ROWS: usize = 2 * LANES;
-/// Columns of two tiles, side by side.
-pub(super) const COLUMNS: usize = 2 * LANES;
 
 /// Whether this processor has the instructions, and the system lets this process use them.
 pub(super) fn are_there() -> bool {
