@@ -137,12 +137,13 @@ impl CustomOp3 for Block {
         let (batch, tokens, hidden) = x_layout.shape().dims3()?;
         let (x, modulation) = (slice(x, x_layout)?, slice(modulation, modulation_layout)?);
         let weights = self.settings.sizes.split(slice(weights, weights_layout)?);
+        let factors = weights.forward();
         let (per_part, per_step) = self.split(batch, tokens);
         let image = tokens * hidden;
         let mut out = vec![0.0; x.len()];
         let parts = out.par_chunks_mut(per_part * image).zip(x.par_chunks(per_part * image));
         let saved = parts.zip(modulation.par_chunks(per_part * 6 * hidden)).map(|((out, x), modulation)| {
-            let mut forward = Forward::new(&self.settings, &weights, tokens);
+            let mut forward = Forward::new(&self.settings, (&weights, &factors), tokens);
             let steps = out.chunks_mut(per_step * image).zip(x.chunks(per_step * image));
             let steps = steps.zip(modulation.chunks(per_step * 6 * hidden));
             steps.map(|((out, x), m)| simd::dispatch_kernel(ForwardStep(&mut forward, x, m, out))).collect()
@@ -167,6 +168,7 @@ impl CustomOp3 for Block {
         let (flat, dy) = (Values::of(weights)?, Values::of(&grad)?);
         let sizes = self.settings.sizes;
         let split = sizes.split(&flat);
+        let factors = split.backward();
         let (per_part, per_step) = self.split(batch, tokens);
         let (image, row) = (tokens * hidden, 6 * hidden);
         let saved = std::mem::take(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner));
@@ -177,7 +179,7 @@ impl CustomOp3 for Block {
         let weight_grads: Vec<Vec<f32>> = written
             .zip(read)
             .map(|((dx, dm), (((x, dy), m), saved))| {
-                let mut backward = Backward::new(&self.settings, &split, tokens);
+                let mut backward = Backward::new(&self.settings, (&split, &factors), tokens);
                 let steps = dx.chunks_mut(per_step * image).zip(dm.chunks_mut(per_step * row));
                 let steps = steps.zip(x.chunks(per_step * image).zip(dy.chunks(per_step * image)));
                 for (((dx, dm), (x, dy)), (m, saved)) in steps.zip(m.chunks(per_step * row).zip(saved)) {

@@ -11,7 +11,7 @@ pub(super) mod tiles;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(target_arch = "x86_64")]
-use self::native::Unit;
+use self::native::{Right, Unit};
 
 use crate::profile;
 
@@ -133,13 +133,18 @@ fn product(
     threads: Threads,
 ) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
-    let fits = b.rows == k && n <= stride && out.len() == m * stride;
-    assert!(fits, "{m}x{k} times {}x{n} into {} values, {stride} in a row", b.rows, out.len());
+    check((out, stride), a, b);
     let _span = profile::span("matrix product").flops(2 * m * k * n);
     if precision() == Precision::Bf16 && !a.exact && !b.exact && m.min(k).min(n) >= LEAST {
         return half_product((out, stride), (a, b), (add, scale), threads);
     }
     full_product((out, stride), (a, b), (add, scale), threads);
+}
+
+fn check((out, stride): (&[f32], usize), a: Matrix<'_>, b: Matrix<'_>) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    let fits = b.rows == k && n <= stride && out.len() == m * stride;
+    assert!(fits, "{m}x{k} times {}x{n} into {} values, {stride} in a row", b.rows, out.len());
 }
 
 /// As [`product`], of numbers that are rounded to bfloat16.
@@ -208,6 +213,42 @@ fn full_product(
             false,
             parallelism,
         );
+    }
+}
+
+/// A matrix that stands on the right of many products, laid out for them once where that is of use.
+#[derive(Debug)]
+pub(super) struct Factor<'a> {
+    matrix: Matrix<'a>,
+    #[cfg(target_arch = "x86_64")]
+    packed: Option<Right>,
+}
+
+impl<'a> Factor<'a> {
+    /// Lays a matrix out, by all threads.
+    pub(super) fn new(matrix: Matrix<'a>) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let half = precision() == Precision::Bf16 && matrix.rows.min(matrix.columns) >= LEAST;
+        Self {
+            matrix,
+            #[cfg(target_arch = "x86_64")]
+            packed: Unit::best().filter(|_| half).map(|unit| Right::by_all(unit, matrix)),
+        }
+    }
+
+    /// `out` (row-major) = a b, this being b, on the calling thread.
+    ///
+    /// # Panics
+    /// As [`matmul`].
+    pub(super) fn multiply(&self, out: &mut [f32], a: Matrix<'_>) {
+        let stride = self.matrix.columns;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(right) = self.packed.as_ref().filter(|_| a.rows >= LEAST) {
+            check((out, stride), a, self.matrix);
+            let _span = profile::span("matrix product").flops(2 * a.rows * a.columns * stride);
+            return native::product_with(right, (out, stride), a, (false, 1.0));
+        }
+        product((out, stride), a, self.matrix, (false, 1.0), Threads::One);
     }
 }
 
@@ -297,6 +338,18 @@ mod tests {
                 check(size, |out, stride, a, b, how| half_product((out, stride), (a, b), how, threads));
                 check(size, |out, stride, a, b, how| rounded_product((out, stride), (a, b), how, threads));
             }
+        }
+    }
+
+    #[test]
+    fn a_factor_multiplies_as_its_matrix_does() {
+        for (m, k, n) in SIZES {
+            let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+            let (a, b) = (Matrix::new(&left, m, k), Matrix::new(&right, n, k).t());
+            let (mut expected, mut found) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
+            matmul(&mut expected, a, b, 1.0, Threads::One);
+            Factor::new(b).multiply(&mut found, a);
+            assert_eq!(found, expected, "{m}x{k}x{n}");
         }
     }
 

@@ -1,18 +1,19 @@
 //! The gradients of a few images through a block.
 
 use super::super::attention::head::{Gradients, Head};
-use super::super::matmul::{Matrix, Threads, add_matmul, matmul};
+use super::super::matmul::{Factor, Matrix, add_matmul};
 use super::super::norm::{Image, ImageGradients, ModulatedNorm};
 use super::super::simd::Kernel;
 use super::super::swiglu::{Activate, ActivateBack};
 use super::BlockSettings;
 use super::forward::{Saved, norms};
-use super::weights::{Dense, Parts};
+use super::weights::{Dense, Factors, Parts};
 
 /// The backward pass of one task; its images' weight gradients are added up in `weights`.
 pub(super) struct Backward<'a> {
     settings: &'a BlockSettings,
     parts: &'a Parts<&'a [f32]>,
+    factors: &'a Factors<'a>,
     tokens: usize,
     head: Head<'a>,
     head_gradients: Gradients,
@@ -23,11 +24,16 @@ pub(super) struct Backward<'a> {
 }
 
 impl<'a> Backward<'a> {
-    pub(super) fn new(settings: &'a BlockSettings, parts: &'a Parts<&'a [f32]>, tokens: usize) -> Self {
+    pub(super) fn new(
+        settings: &'a BlockSettings,
+        (parts, factors): (&'a Parts<&'a [f32]>, &'a Factors<'a>),
+        tokens: usize,
+    ) -> Self {
         let head_dim = settings.sizes.head_dim;
         Self {
             settings,
             parts,
+            factors,
             tokens,
             head: Head::new(&settings.attention, tokens, head_dim),
             head_gradients: Gradients::new(tokens, head_dim),
@@ -55,9 +61,9 @@ impl<'a> Backward<'a> {
         add(&mut d_middle, dy);
 
         let d_attended = self.gate_back((&d_middle, &saved.attended, modulation), 2, dm);
-        let d_mixed = self.dense_back(&d_attended, &saved.mixed, &self.parts.out, &mut grads.out);
+        let d_mixed = self.dense_back(&d_attended, &saved.mixed, &self.factors.out, &mut grads.out);
         let d_qkv = self.attention_back(&d_mixed, &saved.qkv, grads.gains);
-        let d_normed1 = self.dense_back(&d_qkv, &saved.normed1, &self.parts.qkv, &mut grads.qkv);
+        let d_normed1 = self.dense_back(&d_qkv, &saved.normed1, &self.factors.qkv, &mut grads.qkv);
         let affine = (self.parts.norm1, &mut *grads.norm1);
         dx.copy_from_slice(&self.norm_back(norm1, (x, &d_normed1, modulation), affine, dm));
         add(dx, &d_middle);
@@ -91,18 +97,18 @@ impl<'a> Backward<'a> {
         let mut activation = vec![0.0; saved.gate.len()];
         let (gate, value) = (&saved.gate[..], &saved.value[..]);
         Activate { gate, value, out: &mut activation }.run();
-        let d_activation = self.dense_back(dy, &activation, &self.parts.down, &mut grads.down);
+        let d_activation = self.dense_back(dy, &activation, &self.factors.down, &mut grads.down);
         let (mut d_gate, mut d_value) = (activation, vec![0.0; saved.value.len()]);
         ActivateBack { gate, value, dy: &d_activation, dg: &mut d_gate, dv: &mut d_value }.run();
-        let mut dx = self.dense_back(&d_gate, &saved.normed2, &self.parts.gate, &mut grads.gate);
-        add(&mut dx, &self.dense_back(&d_value, &saved.normed2, &self.parts.value, &mut grads.value));
+        let mut dx = self.dense_back(&d_gate, &saved.normed2, &self.factors.gate, &mut grads.gate);
+        add(&mut dx, &self.dense_back(&d_value, &saved.normed2, &self.factors.value, &mut grads.value));
         dx
     }
 
     /// Gradient of x in x W^T + b; those of W and b are added to `grad`.
     #[inline(always)]
-    fn dense_back(&self, dy: &[f32], x: &[f32], layer: &Dense<&[f32]>, grad: &mut Dense<&mut [f32]>) -> Vec<f32> {
-        let out = layer.bias.len();
+    fn dense_back(&self, dy: &[f32], x: &[f32], factor: &Factor<'_>, grad: &mut Dense<&mut [f32]>) -> Vec<f32> {
+        let out = grad.bias.len();
         let rows = dy.len() / out;
         let width = x.len() / rows;
         let dy_matrix = Matrix::new(dy, rows, out);
@@ -111,7 +117,7 @@ impl<'a> Backward<'a> {
             grad.bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
         let mut dx = vec![0.0; x.len()];
-        matmul(&mut dx, dy_matrix, Matrix::new(layer.weight, out, width), 1.0, Threads::One);
+        factor.multiply(&mut dx, dy_matrix);
         dx
     }
 

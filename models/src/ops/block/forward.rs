@@ -1,12 +1,12 @@
 //! A few images through a block.
 
 use super::super::attention::head::Head;
-use super::super::matmul::{Matrix, Threads, matmul};
+use super::super::matmul::{Factor, Matrix};
 use super::super::norm::{ModulatedNorm, Modulation};
 use super::super::simd::Kernel;
 use super::super::swiglu::Activate;
 use super::BlockSettings;
-use super::weights::{Dense, Parts};
+use super::weights::{Factors, Parts};
 
 /// What the forward pass of a few images leaves for the backward pass; every matrix has a row for each token.
 pub(super) struct Saved {
@@ -43,6 +43,7 @@ pub(super) fn norms(settings: &BlockSettings) -> [ModulatedNorm; 2] {
 pub(super) struct Forward<'a> {
     settings: &'a BlockSettings,
     weights: &'a Parts<&'a [f32]>,
+    factors: &'a Factors<'a>,
     tokens: usize,
     head: Head<'a>,
     /// Output of one head.
@@ -50,29 +51,33 @@ pub(super) struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(settings: &'a BlockSettings, weights: &'a Parts<&'a [f32]>, tokens: usize) -> Self {
+    pub(super) fn new(
+        settings: &'a BlockSettings,
+        (weights, factors): (&'a Parts<&'a [f32]>, &'a Factors<'a>),
+        tokens: usize,
+    ) -> Self {
         let head_dim = settings.sizes.head_dim;
         let head = Head::new(&settings.attention, tokens, head_dim);
-        Self { settings, weights, tokens, head, head_out: vec![0.0; tokens * head_dim] }
+        Self { settings, weights, factors, tokens, head, head_out: vec![0.0; tokens * head_dim] }
     }
 
     /// x and out `[images, tokens, hidden]`, modulation `[images, 6 * hidden]`.
     #[inline(always)]
     pub(super) fn run(&mut self, x: &[f32], modulation: &[f32], out: &mut [f32]) -> Saved {
-        let (sizes, weights) = (self.settings.sizes, self.weights);
+        let (sizes, weights, factors) = (self.settings.sizes, self.weights, self.factors);
         let hidden = sizes.hidden;
         let [norm1, norm2] = norms(self.settings);
         let normed1 = self.normalise(norm1, x, weights.norm1, modulation);
-        let qkv = dense(&normed1, &weights.qkv, hidden);
+        let qkv = dense(&normed1, (&factors.qkv, weights.qkv.bias), hidden);
         let mixed = self.mix(&qkv, weights.gains);
-        let attended = dense(&mixed, &weights.out, hidden);
+        let attended = dense(&mixed, (&factors.out, weights.out.bias), hidden);
         let middle = self.add_gated(x, &attended, modulation, 2);
         let normed2 = self.normalise(norm2, &middle, weights.norm2, modulation);
-        let gate = dense(&normed2, &weights.gate, hidden);
-        let value = dense(&normed2, &weights.value, hidden);
+        let gate = dense(&normed2, (&factors.gate, weights.gate.bias), hidden);
+        let value = dense(&normed2, (&factors.value, weights.value.bias), hidden);
         let mut activation = vec![0.0; gate.len()];
         Activate { gate: &gate, value: &value, out: &mut activation }.run();
-        let mlp = dense(&activation, &weights.down, sizes.inner);
+        let mlp = dense(&activation, (&factors.down, weights.down.bias), sizes.inner);
         out.copy_from_slice(&self.add_gated(&middle, &mlp, modulation, 5));
         Saved { normed1, qkv, mixed, attended, middle, normed2, gate, value, mlp }
     }
@@ -126,13 +131,12 @@ impl<'a> Forward<'a> {
 
 /// x W^T + b for x of `width` columns.
 #[inline(always)]
-fn dense(x: &[f32], layer: &Dense<&[f32]>, width: usize) -> Vec<f32> {
-    let (rows, out) = (x.len() / width, layer.bias.len());
+fn dense(x: &[f32], (factor, bias): (&Factor<'_>, &[f32]), width: usize) -> Vec<f32> {
+    let (rows, out) = (x.len() / width, bias.len());
     let mut y = vec![0.0; rows * out];
-    let weight = Matrix::new(layer.weight, out, width).t();
-    matmul(&mut y, Matrix::new(x, rows, width), weight, 1.0, Threads::One);
+    factor.multiply(&mut y, Matrix::new(x, rows, width));
     for row in y.chunks_exact_mut(out) {
-        row.iter_mut().zip(layer.bias).for_each(|(value, bias)| *value += bias);
+        row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
     }
     y
 }

@@ -1,5 +1,7 @@
 //! The parameters of a block as one flat vector.
 
+use super::super::matmul::{Factor, Matrix};
+
 /// Sizes of a block's parameters. They are packed in this order: gain and bias of the first norm, the packed projection
 /// `[3 * hidden, hidden]` and its bias, gains of queries and keys `[2, head_dim]`, the output projection and its bias, gain
 /// and bias of the second norm, then gate `[inner, hidden]`, value `[inner, hidden]` and output `[hidden, inner]` of SwiGLU,
@@ -32,6 +34,41 @@ pub(super) struct Parts<S> {
 pub(super) struct Dense<S> {
     pub(super) weight: S,
     pub(super) bias: S,
+}
+
+/// The matrices of the linear layers, laid out for products.
+pub(super) struct Factors<'a> {
+    pub(super) qkv: Factor<'a>,
+    pub(super) out: Factor<'a>,
+    pub(super) gate: Factor<'a>,
+    pub(super) value: Factor<'a>,
+    pub(super) down: Factor<'a>,
+}
+
+impl<'a> Parts<&'a [f32]> {
+    /// W^T of each layer: what inputs are multiplied with.
+    pub(super) fn forward(&self) -> Factors<'a> {
+        self.factors(|dense| dense.matrix().t())
+    }
+
+    /// W of each layer: what gradients of results are multiplied with.
+    pub(super) fn backward(&self) -> Factors<'a> {
+        self.factors(Dense::matrix)
+    }
+
+    fn factors(&self, matrix: impl Fn(&Dense<&'a [f32]>) -> Matrix<'a>) -> Factors<'a> {
+        let factor = |dense| Factor::new(matrix(dense));
+        let Self { qkv, out, gate, value, down, .. } = self;
+        Factors { qkv: factor(qkv), out: factor(out), gate: factor(gate), value: factor(value), down: factor(down) }
+    }
+}
+
+impl<'a> Dense<&'a [f32]> {
+    /// W `[out, in]`.
+    fn matrix(&self) -> Matrix<'a> {
+        let out = self.bias.len();
+        Matrix::new(self.weight, out, self.weight.len() / out)
+    }
 }
 
 impl BlockSizes {

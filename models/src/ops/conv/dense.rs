@@ -224,6 +224,10 @@ pub(in crate::ops) fn add_weight_gradient(
     dw: &mut [f32],
     buffer: &mut Vec<f32>,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if tiled::add_weight_gradient(g, x, (first, dy), dw) {
+        return;
+    }
     let rows = tile_rows(g);
     for (tile, dy) in dy.chunks(rows * g.out_row()).enumerate() {
         let pixels = dy.len() / g.outputs;

@@ -4,6 +4,8 @@
 //! pixels under one tap of the kernel; there are no patches. Where a row of the image ends, the pixels between it and the next are
 //! computed like the others, and left out.
 
+mod gradient;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -43,6 +45,16 @@ fn fits(g: &Geometry) -> bool {
     g.conv.stride == 1 && whole && 2 * computed <= 3 * pixels
 }
 
+/// Adds the weight gradient of some rows to `dw` as [`gradient::add_weight_gradient`] does, or gives false where products are not
+/// in bfloat16, there are no tiles, or it is for others.
+pub(super) fn add_weight_gradient(g: &Geometry, x: &[f32], dy: (usize, &[f32]), dw: &mut [f32]) -> bool {
+    let ours = precision() == Precision::Bf16 && Unit::best() == Some(Unit::Tiles) && gradient::fits(g);
+    if ours {
+        gradient::add_weight_gradient(g, x, dy, dw);
+    }
+    ours
+}
+
 /// Pixels in a padded row.
 fn width(g: &Geometry) -> usize {
     g.width + g.conv.padding.left + g.conv.padding.right
@@ -58,7 +70,7 @@ pub(super) fn forward(g: &Geometry, (x, Tiled(weights)): (&[f32], &Tiled), rows:
     let _span = profile::span("tiled convolution").flops(2 * rows.len() * g.out_row() * g.patch());
     let (width, pixel) = (width(g), g.channels / NUMBERS);
     let taps = (0..g.kernel * g.kernel).map(|tap| tap / g.kernel * width + tap % g.kernel);
-    let chunks: Vec<usize> = taps.flat_map(|tap| tap * pixel..(tap + 1) * pixel).collect();
+    let chunks: Vec<usize> = taps.flat_map(|tap| tap * pixel..(tap + 1) * pixel).map(|line| NUMBERS * line).collect();
     let tiles = Tiles::new();
     MEMORY.with_borrow_mut(|lines| {
         let mut first = rows.start;
@@ -145,7 +157,7 @@ mod tests {
     use super::super::{Conv, Padding};
     use super::*;
 
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    pub(super) fn numbers(count: usize, seed: usize) -> Vec<f32> {
         let mut values: Vec<f32> =
             (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect();
         bf16::round(&mut values);

@@ -99,14 +99,14 @@ pub(super) fn turn(rows: [&[f32]; LANES], to: &mut [Line], step: usize) {
     }
 }
 
-/// Rounds up to [`LANES`] pairs of columns, [`LANES`] numbers of each: a line of `to` holds all pairs of a row.
+/// Rounds up to [`LANES`] pairs of columns, [`LANES`] numbers of each: every `step`th line of `to` holds all pairs of a row.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn turn_columns(columns: [[&[f32]; 2]; LANES], to: &mut [Line]) {
+pub(super) fn turn_columns(columns: [[&[f32]; 2]; LANES], to: &mut [Line], step: usize) {
     let mut lines = [_mm512_setzero_si512(); LANES];
     for (line, [first, second]) in lines.iter_mut().zip(columns) {
         *line = pairs_of(load(first), load(second));
     }
-    for (line, turned) in to.iter_mut().zip(transposed(lines)) {
+    for (line, turned) in to.iter_mut().step_by(step).zip(transposed(lines)) {
         store(line, turned);
     }
 }

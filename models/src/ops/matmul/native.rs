@@ -23,11 +23,11 @@ pub(in crate::ops) const COLUMNS: usize = 32;
 const PANEL: usize = COLUMNS / LANES;
 /// Pairs of the inner dimension that are worked together: a panel of them stays in the nearest cache.
 const DEPTH: usize = 128;
-/// Lines of the left matrix at which chunks of [`LANES`] pairs begin.
+/// Numbers of the left matrix before chunks of [`LANES`] pairs.
 const CHUNKS: [usize; DEPTH / LANES] = {
     let (mut chunks, mut chunk) = ([0; DEPTH / LANES], 0);
     while chunk < chunks.len() {
-        chunks[chunk] = chunk * LANES;
+        chunks[chunk] = chunk * LANES * 2 * LANES;
         chunk += 1;
     }
     chunks
@@ -139,7 +139,7 @@ pub(super) fn product_of_all(
     unit: Unit,
     (out, stride): (&mut [f32], usize),
     (a, b): (Matrix<'_>, Matrix<'_>),
-    (add, scale): (bool, f32),
+    how: (bool, f32),
 ) {
     // Not borrowed: this thread may take up another product while it waits.
     let mut right = MEMORY.with_borrow_mut(|(_, right)| std::mem::take(right));
@@ -147,19 +147,27 @@ pub(super) fn product_of_all(
     let tasks = super::TASKS * rayon::current_num_threads();
     let rows = a.rows.div_ceil(tasks).next_multiple_of(unit.rows());
     out.par_chunks_mut(rows * stride).enumerate().for_each(|(task, out)| {
-        let a = a.part((task * rows, 0), (rows, a.columns));
-        MEMORY.with_borrow_mut(|(left, _)| {
-            for row in (0..a.rows).step_by(HEIGHT) {
-                for inner in (0..a.columns).step_by(2 * DEPTH) {
-                    left.pack(unit, a.part((row, inner), (HEIGHT, 2 * DEPTH)));
-                    let values = &mut out[row * stride..];
-                    let mut to = Place { values, stride, add: add || inner > 0, scale };
-                    multiply_from(left, (&right, inner / 2), &mut to);
-                }
-            }
-        });
+        product_with(&right, (out, stride), a.part((task * rows, 0), (rows, a.columns)), how);
     });
     MEMORY.with_borrow_mut(|(_, memory)| *memory = right);
+}
+
+/// As [`product`], b being packed whole.
+pub(super) fn product_with(
+    right: &Right,
+    (out, stride): (&mut [f32], usize),
+    a: Matrix<'_>,
+    (add, scale): (bool, f32),
+) {
+    MEMORY.with_borrow_mut(|(left, _)| {
+        for row in (0..a.rows).step_by(HEIGHT) {
+            for inner in (0..a.columns).step_by(2 * DEPTH) {
+                left.pack(right.unit, a.part((row, inner), (HEIGHT, 2 * DEPTH)));
+                let mut to = Place { values: &mut out[row * stride..], stride, add: add || inner > 0, scale };
+                multiply_from(left, (right, inner / 2), &mut to);
+            }
+        }
+    });
 }
 
 /// `to` = left right.
@@ -238,11 +246,18 @@ impl Right {
         right
     }
 
+    /// As [`new`](Self::new), by all threads.
+    pub(super) fn by_all(unit: Unit, b: Matrix<'_>) -> Self {
+        let mut right = Self::default();
+        right.pack(unit, b, true);
+        right
+    }
+
     /// Packs a matrix, by all threads if it is `shared`.
     fn pack(&mut self, unit: Unit, b: Matrix<'_>, shared: bool) {
         (self.unit, self.pairs, self.columns) = (unit, unit.pairs(b.rows), b.columns);
         let length = self.pairs * PANEL;
-        self.lines.resize(b.columns.div_ceil(COLUMNS) * length, Line::default());
+        let lines = some(&mut self.lines, b.columns.div_ceil(COLUMNS) * length);
         if length == 0 {
             return;
         }
@@ -256,8 +271,30 @@ impl Right {
             }
         };
         match shared {
-            true => self.lines.par_chunks_exact_mut(length).enumerate().for_each(pack),
-            false => self.lines.chunks_exact_mut(length).enumerate().for_each(pack),
+            true => lines.par_chunks_exact_mut(length).enumerate().for_each(pack),
+            false => lines.chunks_exact_mut(length).enumerate().for_each(pack),
+        }
+    }
+
+    /// Packs `rows` rows of `columns` numbers for tiles, an empty one being of zeros.
+    pub(in crate::ops) fn pack_rows<'a>(&mut self, rows: usize, columns: usize, row: impl Fn(usize) -> &'a [f32]) {
+        assert!(tiles::are_there(), "bfloat16 on a processor without it");
+        (self.unit, self.pairs, self.columns) = (Unit::Tiles, Unit::Tiles.pairs(rows), columns);
+        let length = self.pairs * PANEL;
+        let panels = some(&mut self.lines, columns.div_ceil(COLUMNS) * length).chunks_exact_mut(length.max(1));
+        for (panel, lines) in panels.enumerate() {
+            for half in 0..PANEL {
+                let first = panel * COLUMNS + half * LANES;
+                let part = |at: usize| {
+                    let row = if at < rows { row(at) } else { &[] };
+                    &row[first.min(row.len())..(first + LANES).min(row.len())]
+                };
+                // SAFETY: the instructions are there, as was asserted.
+                #[allow(unsafe_code, reason = "the instructions are known to be there")]
+                unsafe {
+                    pack_pairs(part, &mut lines[half..], PANEL);
+                }
+            }
         }
     }
 
@@ -273,11 +310,11 @@ impl Left {
     /// Packs a matrix.
     pub(in crate::ops) fn pack(&mut self, unit: Unit, a: Matrix<'_>) {
         (self.unit, self.pairs, self.rows) = (unit, unit.pairs(a.columns), a.rows);
-        self.lines.resize(a.rows.div_ceil(unit.strip()) * self.pairs, Line::default());
+        let lines = some(&mut self.lines, a.rows.div_ceil(unit.strip()) * self.pairs);
         if self.pairs == 0 {
             return;
         }
-        for (strip, lines) in self.lines.chunks_exact_mut(self.pairs).enumerate() {
+        for (strip, lines) in lines.chunks_exact_mut(self.pairs).enumerate() {
             let first = strip * unit.strip();
             // SAFETY: there is no unit unless the processor has the instructions.
             #[allow(unsafe_code, reason = "the instructions are known to be there")]
@@ -296,19 +333,33 @@ impl Left {
     }
 }
 
+/// As many lines of `memory`, whatever they were before.
+fn some(memory: &mut Vec<Line>, len: usize) -> &mut [Line] {
+    if memory.len() < len {
+        memory.resize(len, Line::default());
+    }
+    &mut memory[..len]
+}
+
+/// Packs rows of up to [`LANES`] numbers, two of them in every `step`th line.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_pairs<'a>(row: impl Fn(usize) -> &'a [f32], lines: &mut [Line], step: usize) {
+    for (pair, line) in lines.iter_mut().step_by(step).enumerate() {
+        kernel::interleave(row(2 * pair), row(2 * pair + 1), line);
+    }
+}
+
 /// Packs up to [`LANES`] columns from `first` on, a pair of each in every `step`th line.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pack_lines(b: Matrix<'_>, (first, most): (usize, usize), lines: &mut [Line], step: usize) {
     let start = first.min(b.columns);
     let columns = most.min(b.columns - start);
     if b.column_stride == 1 {
-        for (pair, line) in lines.iter_mut().step_by(step).enumerate() {
-            let row = |row: usize| {
-                let there = if row < b.rows { columns } else { 0 };
-                &b.values[if there > 0 { row * b.row_stride + start } else { 0 }..][..there]
-            };
-            kernel::interleave(row(2 * pair), row(2 * pair + 1), line);
-        }
+        let row = |row: usize| {
+            let there = if row < b.rows { columns } else { 0 };
+            &b.values[if there > 0 { row * b.row_stride + start } else { 0 }..][..there]
+        };
+        pack_pairs(row, lines, step);
     } else {
         for (block, lines) in lines.chunks_mut(LANES * step).enumerate() {
             let inner = 2 * LANES * block;
@@ -341,7 +392,7 @@ fn pack_rows(a: Matrix<'_>, first: usize, lines: &mut [Line]) {
                 false => &[],
             };
             let pairs = std::array::from_fn(|pair| [column(inner + 2 * pair), column(inner + 2 * pair + 1)]);
-            kernel::turn_columns(pairs, lines);
+            kernel::turn_columns(pairs, lines, 1);
         }
     }
 }
@@ -355,5 +406,17 @@ pub(in crate::ops) fn round(values: &[f32], lines: &mut [Line]) {
         unsafe {
             kernel::line(values, line);
         }
+    }
+}
+
+/// Rounds [`LANES`] numbers of each of [`LANES`] pairs of pixels, and turns them: every `step`th line of `to` holds all pairs of a
+/// number.
+pub(in crate::ops) fn turn<'a>(pixel: impl Fn(usize) -> &'a [f32], to: &mut [Line], step: usize) {
+    assert!(kernel::is_there(), "bfloat16 on a processor without it");
+    let pairs = std::array::from_fn(|pair| [pixel(2 * pair), pixel(2 * pair + 1)]);
+    // SAFETY: the instructions are there, as was asserted.
+    #[allow(unsafe_code, reason = "the instructions are known to be there")]
+    unsafe {
+        kernel::turn_columns(pairs, to, step);
     }
 }

@@ -77,7 +77,7 @@ pub(in crate::ops) struct Rows<'a> {
     pub(in crate::ops) row: usize,
     /// Lines from the first row to the first one of the lower half; nothing where there is none.
     pub(in crate::ops) lower: Option<usize>,
-    /// Where the chunks of the first row are.
+    /// Numbers before each chunk of the first row; they may begin within a line.
     pub(in crate::ops) chunks: &'a [usize],
 }
 
@@ -118,8 +118,10 @@ impl Tiles {
     /// Slices that are too short: a mistake of the caller's, never of the data.
     pub(in crate::ops) fn multiply(&self, rows: &Rows<'_>, columns: &[Line], to: &mut Place<'_>) {
         let chunks = rows.chunks.len();
-        let last = rows.chunks.iter().fold(0, |last, chunk| last.max(*chunk)) + rows.lower.unwrap_or(0);
-        assert!(chunks > 0 && columns.len() == 2 * LANES * chunks && last + (LANES - 1) * rows.row < rows.lines.len());
+        let last = rows.chunks.iter().fold(0, |last, chunk| last.max(*chunk));
+        let lines = (LANES - 1) * rows.row + rows.lower.unwrap_or(0) + 1;
+        assert!(chunks > 0 && columns.len() == 2 * LANES * chunks);
+        assert!(last + 2 * LANES * lines <= 2 * LANES * rows.lines.len());
         let height = if rows.lower.is_some() { ROWS } else { LANES };
         assert!(to.values.len() >= (height - 1) * to.stride + COLUMNS && to.scale.to_bits() == 1.0_f32.to_bits());
         let result = to.values.as_mut_ptr();
@@ -147,7 +149,7 @@ impl Tiles {
                     "mov {at}, [{places}]",
                     "tileloadd tmm6, [{columns} + {line}*2]",
                     "tileloadd tmm7, [{columns} + {line}*2 + 64]",
-                    "shl {at}, 6",
+                    "shl {at}, 1",
                     "add {at}, {rows}",
                     "tileloadd tmm4, [{at} + {row}*1]",
                     "add {at}, {lower}",
@@ -193,7 +195,7 @@ impl Tiles {
                     "mov {at}, [{places}]",
                     "tileloadd tmm6, [{columns} + {line}*2]",
                     "tileloadd tmm7, [{columns} + {line}*2 + 64]",
-                    "shl {at}, 6",
+                    "shl {at}, 1",
                     "add {at}, {rows}",
                     "tileloadd tmm4, [{at} + {row}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
