@@ -41,17 +41,24 @@ enum Command {
     Latents(LatentArgs),
 }
 
-/// Where the images are.
+/// Where images are.
 #[derive(Debug, clap::Args)]
-struct SourceArgs {
+pub(crate) struct Place {
     /// A file or folder of images, or fashion-mnist for those that come with the program.
-    source: PathBuf,
+    pub(crate) source: PathBuf,
     /// What is in it.
     #[arg(long, value_enum, default_value_t = KindArg::Auto)]
     kind: KindArg,
     /// Only files whose names begin so, of several shards, tar or Parquet files.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     files: String,
+}
+
+/// Which of the images there.
+#[derive(Debug, clap::Args)]
+struct SourceArgs {
+    #[command(flatten)]
+    place: Place,
     /// The test images that lie beside the training images of idx and CIFAR-10 folders, and of fashion-mnist.
     #[arg(long)]
     test: bool,
@@ -136,18 +143,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl SourceArgs {
     fn open(&self, on_bad: OnBad, shape: ImageShape, augment: &Augment) -> Result<(Arc<dyn Source>, Report)> {
-        let data = self.data(on_bad);
+        let data = self.place.data(on_bad);
         let (source, report) = data.open_source(shape, augment)?;
         if !self.test {
             return Ok((source, report));
         }
         let problem = "has no test images beside the training images: --test goes with idx and CIFAR-10 folders";
         let test = data.open_test_source(shape, augment, source.classes())?;
-        test.with_context(|| format!("{} {problem}", self.source.display()))
+        test.with_context(|| format!("{} {problem}", self.place.source.display()))
+    }
+}
+
+impl Place {
+    /// Whether the images are those that come with the program.
+    fn is_embedded(&self) -> bool {
+        self.source == Path::new(Embedded::FashionMnist.name()) && !self.source.exists()
     }
 
-    fn data(&self, on_bad: OnBad) -> DataSource {
-        if self.source == Path::new(Embedded::FashionMnist.name()) && !self.source.exists() {
+    pub(crate) fn data(&self, on_bad: OnBad) -> DataSource {
+        if self.is_embedded() {
             return DataSource::Embedded(Embedded::FashionMnist);
         }
         let kind = match self.kind {
@@ -161,6 +175,26 @@ impl SourceArgs {
         };
         let (path, files) = (self.source.clone(), self.files.clone());
         DataSource::Path(PathSource { path, kind, files, on_bad, lazy: Some(true), ..PathSource::default() })
+    }
+
+    /// The value of the key `data` in a configuration that leaves damaged images out if `skip` says so.
+    pub(crate) fn setting(&self, skip: bool) -> Result<String> {
+        if self.is_embedded() {
+            return Ok(format!("{{ embedded = \"{}\" }}", Embedded::FashionMnist.name()));
+        }
+        let text = |text: &str| toml::Value::from(text).to_string();
+        let path = self.source.to_str().with_context(|| format!("{} is no text", self.source.display()))?;
+        let mut setting = format!("{{ path = {}", text(path));
+        if let Some(kind) = self.kind.to_possible_value().filter(|_| !matches!(self.kind, KindArg::Auto)) {
+            setting.push_str(&format!(", kind = \"{}\"", kind.get_name()));
+        }
+        if !self.files.is_empty() {
+            setting.push_str(&format!(", files = {}", text(&self.files)));
+        }
+        if skip {
+            setting.push_str(", on_bad = \"skip\"");
+        }
+        Ok(setting + " }")
     }
 }
 

@@ -19,6 +19,7 @@ mod judge;
 mod load;
 mod memory;
 mod models;
+mod new;
 mod progress;
 mod provider;
 mod ranks;
@@ -47,6 +48,8 @@ struct Cli {
 enum Command {
     /// Learn to draw clothes in five minutes, export the model, verify it, judge it and serve it.
     Demo(demo::Args),
+    /// Write a configuration for your own images.
+    New(new::Args),
     /// Train what a configuration describes, or go on with a run that was stopped.
     Train(train::Args),
     /// Look at a data set, or encode it into latents.
@@ -94,6 +97,7 @@ fn run() -> Result<ExitCode> {
     let layers = serve::Layers::read(Cli::command(), &words)?;
     match Cli::from_arg_matches(&layers.matches)?.command {
         Command::Demo(args) => demo::run(&args),
+        Command::New(args) => new::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Train(args) => train::run(&args),
         Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Sample(args) => sample::run(&args),
