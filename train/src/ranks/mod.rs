@@ -4,6 +4,8 @@
 //! the groups, and in the gradient, which is added up. So N ranks compute what one would, but for the order in which gradients
 //! are added.
 
+#[cfg(feature = "nccl")]
+mod gpus;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod share;
@@ -11,6 +13,8 @@ mod share;
 mod threads;
 
 use std::fmt::Debug;
+
+use candle_core::{Result, Tensor};
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
@@ -34,6 +38,14 @@ pub trait Ranks: Debug {
 
     /// Adds up the numbers of all ranks, number by number; each rank receives the same.
     fn sum(&self, values: &mut [f32]);
+
+    /// As [`sum`](Self::sum), of a tensor that nothing else holds; false where its numbers have to pass through the host.
+    ///
+    /// # Errors
+    /// The tensor's device fails.
+    fn sum_in_place(&self, _: &Tensor) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Hands every rank a message, and receives one from each: `messages[i]` goes to rank i, and rank i's comes in its place.
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>>;
@@ -70,39 +82,51 @@ impl Ranks for Alone {
     }
 }
 
-/// Adds up lists of numbers over all ranks, in buckets that hold several short lists or part of a long one.
-pub(crate) fn sum_lists(ranks: &dyn Ranks, lists: &mut [&mut [f32]]) {
+/// Adds up tensors over all ranks, in buckets that hold several small ones or a large one.
+///
+/// # Errors
+/// The tensors' device fails.
+pub(crate) fn sum_tensors(ranks: &dyn Ranks, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
     if ranks.size() == 1 {
-        return;
+        return Ok(tensors);
     }
-    let mut bucket = Vec::with_capacity(BUCKET);
-    let mut first = (0, 0);
-    while first.0 < lists.len() {
-        // Where the bucket ends: a list and a place in it.
-        let (mut last, mut room) = (first, BUCKET);
-        bucket.clear();
-        while last.0 < lists.len() && room > 0 {
-            let part = &lists[last.0][last.1..];
-            let taken = part.len().min(room);
-            bucket.extend_from_slice(&part[..taken]);
-            room -= taken;
-            last = if taken == part.len() { (last.0 + 1, 0) } else { (last.0, last.1 + taken) };
+    let mut sums = Vec::with_capacity(tensors.len());
+    let mut bucket = Vec::new();
+    let mut tensors = tensors.into_iter().peekable();
+    while let Some(tensor) = tensors.next() {
+        bucket.push(tensor);
+        let numbers: usize = bucket.iter().map(Tensor::elem_count).sum();
+        if tensors.peek().is_none_or(|next| numbers + next.elem_count() > BUCKET) {
+            sums.extend(sum_bucket(ranks, std::mem::take(&mut bucket))?);
         }
-        ranks.sum(&mut bucket);
-        let mut rest = &bucket[..];
-        while !rest.is_empty() {
-            let part = &mut lists[first.0][first.1..];
-            let (here, after) = rest.split_at(part.len().min(rest.len()));
-            part[..here.len()].copy_from_slice(here);
-            first = if here.len() == part.len() { (first.0 + 1, 0) } else { (first.0, first.1 + here.len()) };
-            rest = after;
-        }
-        first = last;
     }
+    Ok(sums)
+}
+
+fn sum_bucket(ranks: &dyn Ranks, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    let (shapes, device) = (tensors.iter().map(|t| t.shape().clone()).collect::<Vec<_>>(), tensors[0].device().clone());
+    let flat = tensors.into_iter().map(|tensor| tensor.flatten_all()).collect::<Result<Vec<_>>>()?;
+    // Of one tensor, the same one comes back.
+    let mut sum = if flat.len() == 1 { flat[0].copy()? } else { Tensor::cat(&flat, 0)? };
+    drop(flat);
+    if !ranks.sum_in_place(&sum)? {
+        let mut values = sum.to_vec1::<f32>()?;
+        ranks.sum(&mut values);
+        sum = Tensor::from_vec(values, sum.shape(), &device)?;
+    }
+    let mut first = 0;
+    let parts = shapes.into_iter().map(|shape| {
+        let part = sum.narrow(0, first, shape.elem_count())?.reshape(&shape);
+        first += shape.elem_count();
+        part
+    });
+    parts.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device};
+
     use super::*;
 
     #[test]
@@ -116,21 +140,25 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_added_up_whatever_their_lengths() {
-        let lengths = [3, 0, BUCKET - 2, BUCKET + 5, 1, 0, 2 * BUCKET];
+    fn tensors_are_added_up_whatever_their_sizes() {
+        let shapes = [[3, 1], [BUCKET - 2, 1], [BUCKET + 5, 1], [1, 1], [2, 7], [2, BUCKET]];
         let found = together(3, |ranks| {
-            let value = |list: usize, i: usize| ((list + i) % 17) as f32 * (ranks.rank() + 1) as f32;
-            let mut lists: Vec<Vec<f32>> =
-                lengths.iter().enumerate().map(|(list, &len)| (0..len).map(|i| value(list, i)).collect()).collect();
-            let mut parts: Vec<&mut [f32]> = lists.iter_mut().map(|list| &mut list[..]).collect();
-            sum_lists(ranks, &mut parts);
-            lists
+            let value = |tensor: usize, i: usize| ((tensor + i) % 17) as f32 * (ranks.rank() + 1) as f32;
+            let tensors = shapes.iter().enumerate().map(|(tensor, shape)| {
+                let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| value(tensor, i)).collect();
+                Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+            });
+            sum_tensors(ranks, tensors.collect()).unwrap()
         });
-        for lists in found {
-            for (list, values) in lists.iter().enumerate() {
-                assert_eq!(values.len(), lengths[list]);
-                assert!(values.iter().enumerate().all(|(i, &value)| value == ((list + i) % 17) as f32 * 6.0), "{list}");
+        for sums in found {
+            assert_eq!(sums.len(), shapes.len());
+            for (tensor, sum) in sums.iter().enumerate() {
+                assert_eq!(sum.dims(), shapes[tensor]);
+                let values = sum.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert!(values.iter().enumerate().all(|(i, &v)| v == ((tensor + i) % 17) as f32 * 6.0), "{tensor}");
             }
         }
+        let alone = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(sum_tensors(&Alone, vec![alone]).unwrap()[0].to_vec1::<f32>().unwrap(), [1.0; 3]);
     }
 }

@@ -1,21 +1,32 @@
 //! Ranks that `mpirun` has started.
 
+#[cfg(feature = "nccl")]
+use std::cell::OnceCell;
 use std::fmt;
 
+#[cfg(feature = "nccl")]
+use candle_core::{Device, Result, Tensor};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::datatype::{Partition, PartitionMut};
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
+#[cfg(feature = "nccl")]
+use mpi::traits::Root;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 
 use super::Ranks;
+#[cfg(feature = "nccl")]
+use super::gpus::Gpus;
 
 /// Bytes that a rank hands another one at once: MPI counts them in 32 bits.
 const PIECE: usize = 1 << 22;
 
 /// All processes of an `mpirun`. Ends MPI when it is dropped, for which each rank waits for the others.
 pub struct Mpi {
+    /// Joined when the first sum is wanted of them; before MPI, so that it ends first.
+    #[cfg(feature = "nccl")]
+    gpus: OnceCell<Gpus>,
     world: SimpleCommunicator,
     _universe: Universe,
 }
@@ -26,7 +37,12 @@ impl Mpi {
     pub fn start() -> Option<Self> {
         let (universe, threading) = mpi::initialize_with_threading(Threading::Funneled)?;
         // The loop of a run calls from one thread.
-        (threading >= Threading::Funneled).then(|| Self { world: universe.world(), _universe: universe })
+        (threading >= Threading::Funneled).then(|| Self {
+            #[cfg(feature = "nccl")]
+            gpus: OnceCell::new(),
+            world: universe.world(),
+            _universe: universe,
+        })
     }
 }
 
@@ -56,8 +72,27 @@ impl Ranks for Mpi {
     }
 
     fn sum(&self, values: &mut [f32]) {
-        let mine = values.to_vec();
-        self.world.all_reduce_into(&mine[..], values, SystemOperation::sum());
+        // MPI counts numbers in 32 bits.
+        for values in values.chunks_mut(1 << 30) {
+            let mine = values.to_vec();
+            self.world.all_reduce_into(&mine[..], values, SystemOperation::sum());
+        }
+    }
+
+    #[cfg(feature = "nccl")]
+    fn sum_in_place(&self, tensor: &Tensor) -> Result<bool> {
+        let Device::Cuda(device) = tensor.device() else { return Ok(false) };
+        let gpus = match self.gpus.get() {
+            Some(gpus) => gpus,
+            None => {
+                let ranks = (self.rank(), self.size());
+                let gpus =
+                    Gpus::join(device, ranks, |name| self.world.process_at_rank(0).broadcast_into(&mut name[..]))?;
+                self.gpus.get_or_init(|| gpus)
+            }
+        };
+        gpus.sum(tensor)?;
+        Ok(true)
     }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {

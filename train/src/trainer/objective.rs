@@ -17,7 +17,7 @@ use super::phases::Phases;
 use super::report::{KeyMetrics, Timings, timed};
 use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, pool};
 use crate::features::{FeatureKey, FeatureSpace, Gradients, TensorGradients};
-use crate::ranks::{Ranks, Share, sum_lists};
+use crate::ranks::{Ranks, Share, sum_tensors};
 use drifting_models::profile;
 
 /// Everything that the objective of a step depends on.
@@ -194,17 +194,13 @@ impl StepObjective<'_> {
         }
         let _span = profile::span("gradients of all ranks");
         let params: Vec<_> = self.generator.params().iter().collect();
-        let mut values = Vec::with_capacity(params.len());
-        for (name, var) in &params {
-            values.push(match gradients.get(*name) {
-                Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
-                None => vec![0.0; var.elem_count()],
-            });
-        }
-        sum_lists(self.ranks, &mut values.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
-        for ((name, var), values) in params.into_iter().zip(values) {
-            gradients.insert(name.to_owned(), Tensor::from_vec(values, var.shape(), var.device())?);
-        }
+        let mine = params.iter().map(|(name, var)| match gradients.remove(*name) {
+            Some(gradient) => Ok(gradient),
+            None => var.zeros_like(),
+        });
+        let mine = mine.collect::<candle_core::Result<Vec<_>>>()?;
+        let sums = sum_tensors(self.ranks, mine)?;
+        gradients.extend(params.into_iter().map(|(name, _)| name.to_owned()).zip(sums));
         Ok(())
     }
 
