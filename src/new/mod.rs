@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (path, _) in &files {
         println!("  drifting train {}", path.display());
     }
-    println!("  drifting sample runs/{}", draft.name);
+    let name = &draft.name;
+    println!("  drifting sample runs/{name}");
+    println!("  drifting export runs/{name} --out {name}.onnx && drifting serve {name}.onnx");
     Ok(())
 }
 

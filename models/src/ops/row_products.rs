@@ -5,6 +5,9 @@
 
 use pulp::Simd;
 
+/// Rows of either matrix that are worked together: 16 sums stay in registers.
+const TILE: usize = 4;
+
 /// Where the products go: row i of x and row j of y at `i * stride + j`.
 #[derive(Debug)]
 pub struct Products<'a> {
@@ -51,25 +54,13 @@ struct Task<'a> {
 impl pulp::WithSimd for Task<'_> {
     type Output = ();
 
-    // As many sums as stay in registers. The rows of x that are worked together stay in the nearest cache while those of y pass by, so
-    // that fewer of the latter mean fewer bytes for each sum.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            16.. => self.run::<S, 8, 3>(simd),
-            _ => self.run::<S, 4, 3>(simd),
-        }
-    }
-}
-
-impl Task<'_> {
-    #[inline(always)]
-    fn run<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S) {
         let Self { out: Products { values, stride }, x, y, dim, symmetric } = self;
         let (rows, columns) = (x.len() / dim, y.len() / dim);
-        for i in (0..rows).step_by(ROWS) {
-            for j in (if symmetric { i } else { 0 }..columns).step_by(COLUMNS) {
-                let sums = tile::<S, ROWS, COLUMNS>(simd, tile_rows(x, dim, i), tile_rows(y, dim, j));
+        for i in (0..rows).step_by(TILE) {
+            for j in (if symmetric { i } else { 0 }..columns).step_by(TILE) {
+                let sums = tile(simd, tile_rows(x, dim, i), tile_rows(y, dim, j));
                 for (i, sums) in (i..rows).zip(sums) {
                     for (j, sum) in (j..columns).zip(sums) {
                         values[i * stride + j] = sum;
@@ -85,39 +76,33 @@ impl Task<'_> {
 
 /// The rows from `first` on; past the end, the last one again.
 #[inline(always)]
-fn tile_rows<const COUNT: usize>(x: &[f32], dim: usize, first: usize) -> [&[f32]; COUNT] {
+fn tile_rows(x: &[f32], dim: usize, first: usize) -> [&[f32]; TILE] {
     let last = x.len() / dim - 1;
     std::array::from_fn(|row| &x[(first + row).min(last) * dim..][..dim])
 }
 
 /// Loops rather than `map`, whose closures the compiler leaves outside of what is compiled for the processor at hand.
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize, const COLUMNS: usize>(
-    simd: S,
-    x: [&[f32]; ROWS],
-    y: [&[f32]; COLUMNS],
-) -> [[f32; COLUMNS]; ROWS] {
-    let (x, y) = (heads_and_rests::<S, ROWS>(x), heads_and_rests::<S, COLUMNS>(y));
+fn tile<S: Simd>(simd: S, x: [&[f32]; TILE], y: [&[f32]; TILE]) -> [[f32; TILE]; TILE] {
+    let (x, y) = (heads_and_rests::<S>(x), heads_and_rests::<S>(y));
     let len = x.0[0].len();
-    let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
-    let mut right = [simd.splat_f32s(0.0); COLUMNS];
+    let mut sums = [[simd.splat_f32s(0.0); TILE]; TILE];
+    let (mut left, mut right) = ([simd.splat_f32s(0.0); TILE], [simd.splat_f32s(0.0); TILE]);
     for k in 0..len {
-        for (right, y) in right.iter_mut().zip(&y.0) {
-            *right = y[..len][k];
+        for row in 0..TILE {
+            left[row] = x.0[row][..len][k];
+            right[row] = y.0[row][..len][k];
         }
-        for (sums, x) in sums.iter_mut().zip(&x.0) {
-            add(simd, sums, x[..len][k], &right);
-        }
+        add(simd, &mut sums, &left, &right);
     }
     if !x.1[0].is_empty() {
-        for (right, y) in right.iter_mut().zip(y.1) {
-            *right = simd.partial_load_f32s(y);
+        for row in 0..TILE {
+            left[row] = simd.partial_load_f32s(x.1[row]);
+            right[row] = simd.partial_load_f32s(y.1[row]);
         }
-        for (sums, x) in sums.iter_mut().zip(x.1) {
-            add(simd, sums, simd.partial_load_f32s(x), &right);
-        }
+        add(simd, &mut sums, &left, &right);
     }
-    let mut totals = [[0.0; COLUMNS]; ROWS];
+    let mut totals = [[0.0; TILE]; TILE];
     for (totals, sums) in totals.iter_mut().zip(&sums) {
         for (total, sum) in totals.iter_mut().zip(sums) {
             *total = simd.reduce_sum_f32s(*sum);
@@ -128,18 +113,20 @@ fn tile<S: Simd, const ROWS: usize, const COLUMNS: usize>(
 
 /// Rows as whole vectors, and what is left of each.
 #[inline(always)]
-fn heads_and_rests<S: Simd, const COUNT: usize>(rows: [&[f32]; COUNT]) -> ([&[S::f32s]; COUNT], [&[f32]; COUNT]) {
-    let (mut heads, mut rests): ([&[S::f32s]; COUNT], [&[f32]; COUNT]) = ([&[]; COUNT], [&[]; COUNT]);
-    for row in 0..COUNT {
+fn heads_and_rests<S: Simd>(rows: [&[f32]; TILE]) -> ([&[S::f32s]; TILE], [&[f32]; TILE]) {
+    let (mut heads, mut rests): ([&[S::f32s]; TILE], [&[f32]; TILE]) = ([&[]; TILE], [&[]; TILE]);
+    for row in 0..TILE {
         (heads[row], rests[row]) = S::as_simd_f32s(rows[row]);
     }
     (heads, rests)
 }
 
 #[inline(always)]
-fn add<S: Simd, const COLUMNS: usize>(simd: S, sums: &mut [S::f32s; COLUMNS], x: S::f32s, y: &[S::f32s; COLUMNS]) {
-    for (sum, y) in sums.iter_mut().zip(y) {
-        *sum = simd.mul_add_e_f32s(x, *y, *sum);
+fn add<S: Simd>(simd: S, sums: &mut [[S::f32s; TILE]; TILE], x: &[S::f32s; TILE], y: &[S::f32s; TILE]) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        for (sum, y) in sums.iter_mut().zip(y) {
+            *sum = simd.mul_add_e_f32s(*x, *y, *sum);
+        }
     }
 }
 
