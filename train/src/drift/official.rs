@@ -15,7 +15,7 @@ use super::settings::{Coupling, DriftSettings, Kernel, WeightPlacement};
 const BEYOND: f32 = 1e30;
 
 /// Logarithm of the least root of a kernel that is told from 0. Products of two of them, and of their shares, are still normal
-/// numbers; with smaller ones processors of Intel take a hundred times as long.
+/// numbers; with smaller ones some processors take many times as long.
 const LEAST: f32 = -40.0;
 
 /// Whether [`Official`] computes the coefficients of these settings.
