@@ -89,6 +89,10 @@ fn every_source_gets_what_fits_it() {
     assert!(encoder.contains("steps = 0\n"), "{encoder}");
     workspace.succeed(&["new", "one", "--force"]);
     trains(&workspace, "one.toml", "one-run");
+    folders(&workspace.path("flat"), &[""], 3);
+    let said = workspace.succeed(&["new", "flat"]);
+    assert!(said.contains("3 images of 1 class (images)"), "{said}");
+    trains(&workspace, "flat.toml", "flat-run");
 }
 
 #[test]

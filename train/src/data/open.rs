@@ -153,9 +153,9 @@ impl PathSource {
                 return Ok(kind);
             }
         }
-        if !self.path.is_dir() || folder::classes(&self.path).is_err() {
+        if !self.path.is_dir() || !folder::is_present(&self.path) {
             let expected = "expected train-images-idx3-ubyte(.gz) and its companions, data_batch_1.bin, .safetensors, \
-                            .tar or .parquet files, or one folder of images a class";
+                            .tar or .parquet files, one folder of images a class, or images";
             return Err(DataError::file(&self.path, format!("holds no images: {expected}")));
         }
         Ok(Kind::Folder)

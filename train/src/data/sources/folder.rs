@@ -9,34 +9,30 @@ use drifting_spec::ImageShape;
 use super::{Checksum, Item, Source};
 use crate::data::{DataError, Picture, Result, folder};
 
-/// One folder of image files for each class.
+/// One folder of image files for each class, or one for one class.
 #[derive(Debug)]
 pub struct ClassFolders {
-    path: PathBuf,
     classes: Vec<String>,
+    folders: Vec<PathBuf>,
     files: Vec<OsString>,
     labels: Vec<u32>,
     sha256: String,
 }
 
 impl ClassFolders {
-    /// Lists the files of the class folders in `path`; none is opened.
+    /// Lists the files of the class folders in `path`, or the images in it where there are none; none is opened.
     ///
     /// # Errors
-    /// A folder that cannot be read, no class folders, a class without files.
+    /// A folder that cannot be read, neither class folders nor images, a class without files.
     pub fn open(path: &Path) -> Result<Self> {
-        let classes = folder::classes(path)?;
+        let found = folder::classes(path)?;
+        let classes: Vec<String> = found.iter().map(|class| class.name.clone()).collect();
         let (mut files, mut labels, mut checksum) = (Vec::new(), Vec::new(), Checksum::default());
         checksum.classes(&classes);
-        for (label, name) in classes.iter().enumerate() {
-            let class = path.join(name);
-            let found = folder::list(&class)?;
-            if found.is_empty() {
-                return Err(DataError::file(&class, "holds no image"));
-            }
-            for file in found {
+        for (label, class) in found.iter().enumerate() {
+            for file in &class.files {
                 let Some(name) = file.file_name() else { continue };
-                let size = fs::metadata(&file).map_err(|source| DataError::Io { path: file.clone(), source })?.len();
+                let size = fs::metadata(file).map_err(|source| DataError::Io { path: file.clone(), source })?.len();
                 checksum.number(label as u64);
                 checksum.text(name.as_encoded_bytes());
                 checksum.number(size);
@@ -44,12 +40,13 @@ impl ClassFolders {
                 labels.push(label as u32);
             }
         }
-        Ok(Self { path: path.to_owned(), classes, files, labels, sha256: checksum.hex() })
+        let folders = found.into_iter().map(|class| class.folder).collect();
+        Ok(Self { classes, folders, files, labels, sha256: checksum.hex() })
     }
 
     fn file(&self, index: usize) -> PathBuf {
         let name = self.files.get(index).cloned().unwrap_or_default();
-        self.path.join(&self.classes[self.label(index)]).join(name)
+        self.folders[self.label(index)].join(name)
     }
 }
 
@@ -111,5 +108,25 @@ mod tests {
         assert_ne!(source.sha256(), before);
         let error = source.read(2, 0).unwrap_err();
         assert!(matches!(error, DataError::Image { .. }) && error.to_string().contains("b.png"), "{error}");
+    }
+
+    #[test]
+    fn images_without_class_folders_are_one_class() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(ClassFolders::open(folder.path()).is_err());
+        fs::write(folder.path().join("notes.txt"), "no image").unwrap();
+        let error = ClassFolders::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds no class folders and no images"), "{error}");
+        for (file, level) in [("b.PNG", 3), ("a.png", 2), (".hidden.png", 1)] {
+            fs::write(folder.path().join(file), png(level)).unwrap();
+        }
+        let source = ClassFolders::open(folder.path()).unwrap();
+        assert_eq!((source.classes(), levels(&source)), (&["images".into()][..], vec![(2, 0), (3, 0)]));
+        // A class folder says that folders are meant.
+        fs::create_dir(folder.path().join("cat")).unwrap();
+        assert!(ClassFolders::open(folder.path()).unwrap_err().to_string().contains("holds no image"));
+        fs::write(folder.path().join("cat/c.png"), png(4)).unwrap();
+        let source = ClassFolders::open(folder.path()).unwrap();
+        assert_eq!((source.classes(), levels(&source)), (&["cat".into()][..], vec![(4, 0)]));
     }
 }
