@@ -1,5 +1,4 @@
-// CUDA on the processor: the threads of a block run one after the other, each until a barrier. Each thread of the processor may
-// run blocks.
+// CUDA on the processor: the threads of a block run one after the other, each until a barrier.
 //
 // A launch says in which order threads run, so that two launches that differ tell of a race; shared memory begins as NaN; and a
 // barrier that not all threads reach is an error in place of a hang.
@@ -25,7 +24,7 @@
 struct uint3 { unsigned x, y, z; };
 struct alignas(16) float4 { float x, y, z, w; };
 
-static thread_local uint3 threadIdx, blockIdx, blockDim, gridDim;
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 struct __nv_bfloat16 { uint16_t bits; };
 
@@ -72,7 +71,7 @@ struct Block {
 
   Thread &current() { return *threads[now]; }
 };
-static thread_local Block block;
+static Block block;
 
 // Waits until all others are there too.
 __attribute__((noinline)) inline void wait(At at) {
@@ -144,21 +143,21 @@ inline int run_block(bool backwards) {
   }
 }
 
-// Runs the blocks from `first` to before `last`, counted along the grid's rows.
-inline int run(void (*kernel)(void **), void **arguments, const unsigned *grid, size_t first, size_t last, unsigned threads,
-               size_t shared, int backwards) {
+inline int run(void (*kernel)(void **), void **arguments, const unsigned *grid, unsigned threads, size_t shared, int backwards) {
   block.kernel = kernel;
   block.arguments = arguments;
   block.count = threads;
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {threads, 1, 1};
   threadIdx = {0, 0, 0};
-  for (size_t i = first; i < last; ++i) {
-    blockIdx = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]), unsigned(i / grid[0] / grid[1])};
-    const float none = NAN;
-    block.shared.assign((shared + sizeof(float4) - 1) / sizeof(float4), {none, none, none, none});
-    if (run_block(backwards)) return 1;
-  }
+  for (unsigned z = 0; z < grid[2]; ++z)
+    for (unsigned y = 0; y < grid[1]; ++y)
+      for (unsigned x = 0; x < grid[0]; ++x) {
+        blockIdx = {x, y, z};
+        const float none = NAN;
+        block.shared.assign((shared + sizeof(float4) - 1) / sizeof(float4), {none, none, none, none});
+        if (run_block(backwards)) return 1;
+      }
   return 0;
 }
 
@@ -187,9 +186,7 @@ inline float __shfl_xor_sync(unsigned mask, float x, int apart) {
 }
 
 // What the emulator calls: a kernel by name.
-#define ENTRY(name)                                                                                                         \
-  extern "C" int run_##name(void **arguments, const unsigned *grid, size_t first, size_t last, unsigned threads,            \
-                            size_t shared, int backwards) {                                                                 \
-    return emulator::run([](void **all) { emulator::call(name, all); }, arguments, grid, first, last, threads, shared,      \
-                         backwards);                                                                                        \
+#define ENTRY(name)                                                                                                       \
+  extern "C" int run_##name(void **arguments, const unsigned *grid, unsigned threads, size_t shared, int backwards) {    \
+    return emulator::run([](void **all) { emulator::call(name, all); }, arguments, grid, threads, shared, backwards); \
   }

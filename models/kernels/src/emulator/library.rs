@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_uint, c_void};
-use std::ops::Range;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +13,10 @@ use super::super::{Launch, Source};
 const HEADERS: [(&str, &str); 2] =
     [("emulator.h", include_str!("emulator.h")), ("common.cuh", include_str!("../cu/common.cuh"))];
 
-type Entry = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, usize, usize, c_uint, usize, c_int) -> c_int;
+type Entry = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, c_uint, usize, c_int) -> c_int;
 
-/// A library in which each thread runs a block at a time.
-pub(super) struct Compiled(Library);
+/// A library in which one block runs at a time.
+pub(super) struct Compiled(Mutex<Library>);
 
 static COMPILED: Mutex<BTreeMap<&str, Arc<Compiled>>> = Mutex::new(BTreeMap::new());
 
@@ -28,29 +27,28 @@ impl Compiled {
         if let Some(compiled) = all.get(source.name) {
             return Ok(compiled.clone());
         }
-        let compiled = Arc::new(Self(compile(source)?));
+        let compiled = Arc::new(Self(Mutex::new(compile(source)?)));
         all.insert(source.name, compiled.clone());
         Ok(compiled)
     }
 
-    /// Runs some blocks of a kernel, counted along the rows of the grid; `false` if they cannot end.
+    /// Runs a kernel; `false` if it cannot end.
     pub(super) fn run(
         &self,
         function: &str,
         arguments: &mut [*mut c_void],
-        (launch, blocks): (Launch, Range<usize>),
+        launch: Launch,
         backwards: bool,
     ) -> Result<bool> {
+        let library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let grid = launch.grid.map(|blocks| blocks as c_uint);
         // SAFETY: the macro ENTRY defines functions of this type, and arguments are as many as the kernel's, of its types.
         #[allow(unsafe_code)]
         let status = unsafe {
-            match self.0.get::<Entry>(format!("run_{function}").as_bytes()) {
+            match library.get::<Entry>(format!("run_{function}").as_bytes()) {
                 Ok(entry) => entry(
                     arguments.as_mut_ptr(),
                     grid.as_ptr(),
-                    blocks.start,
-                    blocks.end,
                     launch.threads as c_uint,
                     launch.shared,
                     c_int::from(backwards),
