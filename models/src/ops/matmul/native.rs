@@ -334,7 +334,7 @@ impl Left {
 }
 
 /// As many lines of `memory`, whatever they were before.
-fn some(memory: &mut Vec<Line>, len: usize) -> &mut [Line] {
+pub(in crate::ops) fn some(memory: &mut Vec<Line>, len: usize) -> &mut [Line] {
     if memory.len() < len {
         memory.resize(len, Line::default());
     }

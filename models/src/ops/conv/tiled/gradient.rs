@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use super::super::super::matmul::native::{COLUMNS, LANES, Line, Place, Right, turn};
+use super::super::super::matmul::native::{COLUMNS, LANES, Line, Place, Right, some, turn};
 use super::super::super::matmul::tiles::{Rows, Tiles};
 use super::super::geometry::Geometry;
 use super::{NUMBERS, between, width};
@@ -86,9 +86,7 @@ impl<'a> Turned<'a> {
     fn new(g: &'a Geometry, x: &[f32], parts: &'a [Part], memory: &'a mut Vec<Line>) -> Self {
         // An odd number: the lines of sixteen channels would drive each other out of the cache.
         let channel = parts.iter().map(|part| lines(g, part.rows)).sum::<usize>() | 1;
-        if memory.len() < channel * g.channels {
-            memory.resize(channel * g.channels, Line::default());
-        }
+        let memory = some(memory, channel * g.channels);
         let (mut begin, mut begins) = (0, Vec::new());
         for part in parts {
             let pixels: Vec<_> = (0..lines(g, part.rows) * NUMBERS).map(|pixel| place(g, part, pixel)).collect();
@@ -104,7 +102,7 @@ impl<'a> Turned<'a> {
             begins.extend((0..chunks(g, part.rows)).map(|chunk| NUMBERS * (begin + chunk)));
             begin += lines(g, part.rows);
         }
-        Self { g, parts, lines: &memory[..channel * g.channels], channel, chunks: begins }
+        Self { g, parts, lines: memory, channel, chunks: begins }
     }
 
     /// Packs the gradients of the parts, pixel by pixel as the images lie.
