@@ -2,16 +2,18 @@
 
 pub(super) mod bf16;
 #[cfg(target_arch = "x86_64")]
-mod kernel;
+pub(super) mod kernel;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod native;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod packed;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod tiles;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(target_arch = "x86_64")]
-use self::native::{Right, Unit};
+use self::packed::{Right, Unit};
 
 use crate::profile;
 
@@ -53,7 +55,8 @@ pub struct Matrix<'a> {
     columns: usize,
     row_stride: usize,
     column_stride: usize,
-    exact: bool,
+    /// That of its products; nothing where [`set_precision`] says it.
+    precision: Option<Precision>,
 }
 
 impl<'a> Matrix<'a> {
@@ -74,7 +77,7 @@ impl<'a> Matrix<'a> {
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         let needed = if rows * columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
         assert!(values.len() >= needed, "a matrix of {rows}x{columns} in {} values", values.len());
-        Self { values, rows, columns, row_stride, column_stride: 1, exact: false }
+        Self { values, rows, columns, row_stride, column_stride: 1, precision: None }
     }
 
     /// The transposed view.
@@ -84,10 +87,16 @@ impl<'a> Matrix<'a> {
         Self { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, ..self }
     }
 
-    /// A matrix whose products are in single precision, whatever [`set_precision`] says.
+    /// A matrix whose products are in this precision, whatever [`set_precision`] says; of two, the left one's holds.
+    #[must_use]
+    pub fn with_products(self, precision: Precision) -> Self {
+        Self { precision: Some(precision), ..self }
+    }
+
+    /// As [`with_products`](Self::with_products), in single precision.
     #[must_use]
     pub fn exact(self) -> Self {
-        Self { exact: true, ..self }
+        self.with_products(Precision::F32)
     }
 }
 
@@ -135,7 +144,8 @@ fn product(
     let (m, k, n) = (a.rows, a.columns, b.columns);
     check((out, stride), a, b);
     let _span = profile::span("matrix product").flops(2 * m * k * n);
-    if precision() == Precision::Bf16 && !a.exact && !b.exact && m.min(k).min(n) >= LEAST {
+    let precision = a.precision.or(b.precision).unwrap_or_else(precision);
+    if precision == Precision::Bf16 && m.min(k).min(n) >= LEAST {
         return half_product((out, stride), (a, b), (add, scale), threads);
     }
     full_product((out, stride), (a, b), (add, scale), threads);
@@ -228,7 +238,8 @@ impl<'a> Factor<'a> {
     /// Lays a matrix out, by all threads.
     pub(super) fn new(matrix: Matrix<'a>) -> Self {
         #[cfg(target_arch = "x86_64")]
-        let half = precision() == Precision::Bf16 && matrix.rows.min(matrix.columns) >= LEAST;
+        let half =
+            matrix.precision.unwrap_or_else(precision) == Precision::Bf16 && matrix.rows.min(matrix.columns) >= LEAST;
         Self {
             matrix,
             #[cfg(target_arch = "x86_64")]

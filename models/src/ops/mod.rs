@@ -27,6 +27,7 @@ mod operations;
 mod peak;
 mod positions;
 mod resize;
+pub mod rounded_rows;
 pub mod row_products;
 pub mod simd;
 mod storage;
@@ -54,7 +55,7 @@ pub use operations::{Operations, fused, kernels, recomputes, set_operations, set
 pub use peak::{bandwidth, peak};
 pub use positions::{Rotation, sine_cosine};
 pub use resize::{resize_bilinear, resize_bilinear_antialias, upsample_nearest2};
-pub use storage::{PIECE, Values, written};
+pub use storage::{PIECE, Values, written, written_across};
 pub use swiglu::swiglu;
 pub use tensors::PATCHES;
 pub use transpose::permute;

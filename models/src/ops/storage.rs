@@ -101,6 +101,37 @@ pub(super) fn written_with<T, const N: usize>(
     vectors
 }
 
+/// `[rows, tasks, piece]` numbers by all threads: of each `block` rows, `write` gets the number of a task (of all blocks) and its
+/// piece of every row, full of zeros. Also gives what it gave.
+///
+/// # Panics
+/// Rows that are no whole blocks.
+pub fn written_across<R: Send>(
+    (rows, tasks, piece): (usize, usize, usize),
+    block: usize,
+    write: impl Fn(usize, &mut [&mut [f32]]) -> R + Sync,
+) -> (Vec<f32>, Vec<R>) {
+    let len = rows * tasks * piece;
+    let mut numbers = Vec::with_capacity(len);
+    if len == 0 {
+        return (numbers, Vec::new());
+    }
+    assert!(rows.is_multiple_of(block), "{rows} rows in blocks of {block}");
+    let mut pieces: Vec<_> = (0..rows / block * tasks).map(|_| Vec::with_capacity(block)).collect();
+    for (row, numbers) in numbers.spare_capacity_mut()[..len].chunks_exact_mut(tasks * piece).enumerate() {
+        let pieces = pieces[row / block * tasks..].iter_mut();
+        pieces.zip(numbers.chunks_exact_mut(piece)).for_each(|(pieces, piece)| pieces.push(piece));
+    }
+    let one = |(task, pieces): (usize, Vec<_>)| write(task, &mut pieces.into_iter().map(zeroed).collect::<Vec<_>>());
+    let given = pieces.into_par_iter().enumerate().map(one).collect();
+    // SAFETY: `len` numbers have room, and the pieces, of which every one was zeroed, are all of them.
+    #[allow(unsafe_code, reason = "memory would be written twice otherwise")]
+    unsafe {
+        numbers.set_len(len);
+    }
+    (numbers, given)
+}
+
 fn zeroed(piece: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     piece.fill(MaybeUninit::new(0.0));
     // SAFETY: all of it was written just now.
@@ -113,6 +144,25 @@ fn zeroed(piece: &mut [MaybeUninit<f32>]) -> &mut [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_piece_of_every_row_is_written_by_its_task() {
+        for (rows, tasks, piece, block) in [(0, 3, 2, 1), (6, 1, 1, 3), (4, 3, 5, 2), (4, 3, 5, 1), (4, 2, 3, 4)] {
+            let (numbers, given) = written_across((rows, tasks, piece), block, |task, pieces| {
+                assert_eq!(pieces.len(), block);
+                for (row, piece) in pieces.iter_mut().enumerate() {
+                    piece.iter_mut().for_each(|number| *number += (10 * task + row) as f32);
+                }
+                task
+            });
+            assert_eq!(given, (0..rows / block * tasks).collect::<Vec<_>>());
+            assert_eq!(numbers.len(), rows * tasks * piece);
+            for (at, &number) in numbers.iter().enumerate() {
+                let (row, task) = (at / piece / tasks, at / piece % tasks);
+                assert_eq!(number, (10 * (row / block * tasks + task) + row % block) as f32);
+            }
+        }
+    }
 
     #[test]
     fn every_piece_is_written() {

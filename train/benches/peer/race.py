@@ -83,6 +83,7 @@ def report(results, about):
         "",
         f"{about.get('gpu') or about['processor']}, {about['threads']} threads; PyTorch {about['torch']}, the {about['twin']} twin; {about['rounds']} rounds of {about['steps']} steps;"
         + (" our matrix products in bfloat16;" if about["products"] == "bf16" else "")
+        + (" our objective's products in bfloat16;" if about["objective"] == "bf16" else "")
         + f" load {about['load before']:.1f} before, {about['load after']:.1f} after.",
         "",
         "| case | ours s | twin s | twin / ours | least and most | ours: extra memory | twin: extra memory | losses differ by |",
@@ -113,16 +114,20 @@ def main():
     arguments.add_argument("--steps", type=int, default=3, help="steps of a turn, of which the median counts")
     arguments.add_argument("--twin", choices=["tuned", "plain", "compiled"], default="tuned", help="step.py, plain.py or compiled.py")
     arguments.add_argument("--device", default="cpu", help="what computes both steps: cpu, or cuda with a binary of that feature")
-    arguments.add_argument("--products", choices=["f32", "bf16"], default="f32", help="precision of our matrix products")
+    arguments.add_argument("--products", choices=["f32", "bf16"], default="f32", help="precision of our networks' products")
+    arguments.add_argument("--objective", choices=["f32", "bf16"], default="f32", help="precision of our objective's products")
     arguments.add_argument("--work", type=pathlib.Path, required=True, help="folder of inputs and weights")
     arguments.add_argument("--out", type=pathlib.Path, default=contest.EVIDENCE)
     arguments = arguments.parse_args()
     cases = arguments.cases or ["golden", *WHOLE, f"objective-{arguments.classes}"]
-    about = contest.about(arguments, ["threads", "rounds", "steps", "twin", "products", "device"])
+    about = contest.about(arguments, ["threads", "rounds", "steps", "twin", "products", "objective", "device"])
     program, folder, checked, name = [arguments.binary], arguments.work, CHECKED, "step-race"
-    if arguments.products == "bf16":
+    if "bf16" in (arguments.products, arguments.objective):
         # The twin is in single precision: of the numbers, only the loss is near enough.
-        program, folder, checked, name = [*program, "--products", "bf16"], folder / "bf16", ["loss"], f"{name}-bf16"
+        program += ["--products", arguments.products, "--objective", arguments.objective]
+        folder, checked = folder / f"{arguments.products}-{arguments.objective}", ["loss"]
+        name += "-bf16" if arguments.products == "bf16" else ""
+        name += "-objective" if arguments.objective == "bf16" else ""
     if arguments.device != "cpu":
         program, folder, name = [*program, "--device", arguments.device], arguments.work / "gpu", f"{name}-gpu"
     if arguments.twin == "compiled":

@@ -8,7 +8,7 @@ use drifting_models::nn::Source;
 use drifting_models::{Generator, Mae};
 use drifting_spec::{GeneratorConfig, Inputs, MaeConfig, Stream};
 use drifting_train::config::{EmaSettings, ExperimentConfig, OptimizerSettings, Override, TrainConfig};
-use drifting_train::drift::{DriftSettings, guidance_weight};
+use drifting_train::drift::{DriftSettings, Products, guidance_weight};
 use drifting_train::trainer::GroupSizes;
 
 use crate::golden;
@@ -48,7 +48,7 @@ const YARDSTICK: [&str; 7] = [
 /// The whole steps, and the yardstick with more or less of one thing at a time.
 pub(crate) fn family() -> Vec<(String, Case)> {
     let mut cases: Vec<_> =
-        ["fashion", "yardstick", "latent-b2-small"].map(|name| (name.to_owned(), open(name))).into();
+        ["fashion", "yardstick", "latent-b2-small"].map(|name| (name.to_owned(), named(name))).into();
     let mut add = |name: &str, changes: &[&str], width| {
         cases.push((format!("yardstick, {name}"), latent(&[&YARDSTICK[..], changes].concat(), width)));
     };
@@ -68,8 +68,14 @@ pub(crate) fn family() -> Vec<(String, Case)> {
     cases
 }
 
-/// The case of this name.
-pub(crate) fn open(name: &str) -> Case {
+/// The case of this name, the products of its objective in this precision.
+pub(crate) fn open(name: &str, objective: Products) -> Case {
+    let mut case = named(name);
+    case.drift.products = objective;
+    case
+}
+
+fn named(name: &str) -> Case {
     match name {
         "fashion" => {
             let encoder = ExperimentConfig::load(&repository("configs/mae/fashion.toml"), &[]).unwrap();

@@ -6,7 +6,7 @@
 //!
 //!     step_race check CASE FOLDER     how far a step on another device is from what `write` left, as a line of JSON
 //!
-//! Before the command: `--products bf16` computes matrix products in bfloat16, `--device cuda` computes steps on a GPU and `--operations plain`
+//! Before the command: `--products bf16` computes the networks' matrix products in bfloat16, `--objective bf16` those of the objective, `--device cuda` computes steps on a GPU and `--operations plain`
 //! as a GPU does, `--recompute` keeps only the inputs of the generator's blocks for the way back. `write` writes what the processor makes
 //! of it all the same.
 //!
@@ -40,6 +40,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use drifting_train::config::ComputeSettings;
+use drifting_train::drift::Products;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -69,7 +70,7 @@ fn keep_memory() {
 fn main() -> ExitCode {
     keep_memory();
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let device = options(&mut arguments);
+    let (device, objective) = options(&mut arguments);
     if arguments == ["share"] {
         share::print();
         return ExitCode::SUCCESS;
@@ -81,22 +82,23 @@ fn main() -> ExitCode {
     let folder = PathBuf::from(folder);
     let classes = case.strip_prefix("objective-").map(|classes| classes.parse().expect("a number of classes"));
     match (command.as_str(), classes) {
-        ("write", None) => step::write(case, &folder),
-        ("write", Some(classes)) => objective::write(case, classes, &folder),
-        ("check", None) => step::check(case, &folder, &device),
-        ("serve", None) => serve(&mut Step::new(case::open(case), &device)),
-        ("serve", Some(_)) => serve(&mut Objective::read(case, &folder, &device)),
+        ("write", None) => step::write(case, objective, &folder),
+        ("write", Some(classes)) => objective::write(case, classes, objective, &folder),
+        ("check", None) => step::check(case, objective, &folder, &device),
+        ("serve", None) => serve(&mut Step::new(case::open(case, objective), &device)),
+        ("serve", Some(_)) => serve(&mut Objective::read(case, &folder, &device, objective)),
         _ => panic!("{command} is none of write, check of a step, serve"),
     }
     ExitCode::SUCCESS
 }
 
-/// Takes the options from the front of the arguments; gives the device.
-fn options(arguments: &mut Vec<String>) -> Device {
-    let mut settings = ComputeSettings::default();
+/// Takes the options from the front of the arguments; gives the device and the precision of the objective's products.
+fn options(arguments: &mut Vec<String>) -> (Device, Products) {
+    let (mut settings, mut objective) = (ComputeSettings::default(), Products::F32);
     while arguments.first().is_some_and(|argument| argument.starts_with("--")) {
         match arguments.remove(0).as_str() {
             "--recompute" => settings.recompute = true,
+            "--objective" => objective = value(arguments),
             "--products" => settings.products = value(arguments),
             "--operations" => settings.operations = value(arguments),
             "--device" => settings.device = value(arguments),
@@ -104,7 +106,7 @@ fn options(arguments: &mut Vec<String>) -> Device {
         }
     }
     settings.apply();
-    settings.device.open().unwrap()
+    (settings.device.open().unwrap(), objective)
 }
 
 /// The value of an option as a setting is written.

@@ -9,8 +9,8 @@ use drifting_models::ops::{Values, fused};
 use drifting_models::weights;
 use drifting_spec::Stream;
 use drifting_train::drift::{
-    DriftSettings, Features, KeyBatch, KeyOutcome, KeyScale, KeyShape, TensorBatch, TensorMeasured, drift_key,
-    guidance_weight, pool,
+    DriftSettings, Features, KeyBatch, KeyOutcome, KeyScale, KeyShape, Products, TensorBatch, TensorMeasured,
+    drift_key, guidance_weight, pool,
 };
 use rayon::prelude::*;
 use serde_json::json;
@@ -37,7 +37,7 @@ pub(crate) struct Objective {
 
 impl Objective {
     /// Reads what [`write`] wrote.
-    pub(crate) fn read(case: &str, folder: &Path, device: &Device) -> Self {
+    pub(crate) fn read(case: &str, folder: &Path, device: &Device, products: Products) -> Self {
         let path = folder.join(format!("{case}.safetensors"));
         let mut tensors = weights::read(&path, device).unwrap().tensors;
         let mut take = |name: &str| tensors.remove(name).unwrap();
@@ -48,7 +48,7 @@ impl Objective {
             generated,
             positives,
             unconditional,
-            settings: DriftSettings::default(),
+            settings: DriftSettings { products, ..DriftSettings::default() },
             device: device.clone(),
         }
     }
@@ -97,7 +97,7 @@ impl Contender for Objective {
 }
 
 /// Writes features of `classes` class groups, and the loss and the norm of its gradient.
-pub(crate) fn write(case: &str, classes: usize, folder: &Path) {
+pub(crate) fn write(case: &str, classes: usize, products: Products, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     let guidance = vec![guidance_weight(ALPHA, GENERATED, UNCONDITIONAL); classes];
     let tensors = BTreeMap::from([
@@ -108,7 +108,7 @@ pub(crate) fn write(case: &str, classes: usize, folder: &Path) {
     ]);
     weights::write(&folder.join(format!("{case}.safetensors")), &tensors, &BTreeMap::new()).unwrap();
     drop(tensors);
-    let objective = Objective::read(case, folder, &Device::Cpu);
+    let objective = Objective::read(case, folder, &Device::Cpu, products);
     let (outcome, scale) = objective.evaluate();
     let norm = outcome.gradient.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     let settings = json!({

@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use drifting_models::nn::Source;
 use drifting_models::{Generator, Mae, weights};
+use drifting_train::drift::Products;
 use drifting_train::features::{FeatureSpace, MaeEncoder};
 use drifting_train::optim::{Decay, Learner, Learning, Schedule, StepNorms};
 use drifting_train::ranks::Alone;
@@ -77,9 +78,9 @@ impl Contender for Step {
 }
 
 /// Writes a case, and what the first step makes of it.
-pub(crate) fn write(name: &str, folder: &Path) {
+pub(crate) fn write(name: &str, objective: Products, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
-    let mut step = Step::new(case::open(name), &Device::Cpu);
+    let mut step = Step::new(case::open(name, objective), &Device::Cpu);
     let none = BTreeMap::new();
     weights::write(&folder.join(format!("{name}.safetensors")), &inputs(&step.case), &none).unwrap();
     let (found, norms, _) = step.step();
@@ -114,8 +115,8 @@ const CONSTANT: f64 = 1e-3;
 
 /// Prints how far the first step on `device` is from what [`write`] found: the loss without keys that are constant, the norm of the
 /// gradients, and all of them as one vector, relatively.
-pub(crate) fn check(name: &str, folder: &Path, device: &Device) {
-    let mut step = Step::new(case::open(name), device);
+pub(crate) fn check(name: &str, objective: Products, folder: &Path, device: &Device) {
+    let mut step = Step::new(case::open(name, objective), device);
     let (found, norms, _) = step.step();
     let settings = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
     let expected = serde_json::from_slice::<Value>(&settings).unwrap()["expected"].take();

@@ -5,15 +5,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
-use drifting_models::ops::matmul::{Precision, set_precision};
+use drifting_models::ops::matmul::set_precision;
 use drifting_models::ops::{set_operations, set_recomputation};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
+pub use crate::drift::Products;
 
-/// The table `compute`: how and where the networks compute. The objective, norms, softmaxes, weights and all sums stay in single
-/// precision.
+/// The table `compute`: how and where the networks compute. Norms, softmaxes, weights and all sums stay in single precision, and
+/// so does the objective but for `drift.products`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ComputeSettings {
@@ -38,18 +39,6 @@ pub enum DeviceName {
     Cuda(usize),
 }
 
-/// Precision of the factors of matrix products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Products {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Factors are rounded to bfloat16, as matrix units do by default: products are two to four times as fast on Intel's
-    /// processors with AMX, up to twice as fast on AMD's with AVX512-BF16, and no faster on others.
-    Bf16,
-}
-
 /// Which code computes on the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -64,10 +53,7 @@ pub enum Operations {
 impl ComputeSettings {
     /// Computes so from now on, in all threads of this process.
     pub fn apply(self) {
-        set_precision(match self.products {
-            Products::F32 => Precision::F32,
-            Products::Bf16 => Precision::Bf16,
-        });
+        set_precision(self.products.precision());
         set_operations(match self.operations {
             Operations::Fused => drifting_models::ops::Operations::Fused,
             Operations::Plain => drifting_models::ops::Operations::Plain,

@@ -147,7 +147,7 @@ fn unconditional(matrix: &mut [f32], Columns { own, negatives, targets }: Column
 mod tests {
     use drifting_models::ops::simd::dispatch_kernel;
 
-    use super::super::points::{self, Points};
+    use super::super::points::Gathered;
     use super::super::problem::Ruler;
     use super::super::{Features, KeyBatch, KeyShape};
     use super::*;
@@ -160,9 +160,9 @@ mod tests {
         let features =
             Features { generated: &generated, positives: &positives, unconditional: &unconditional, weight: &[weight] };
         let batch = KeyBatch::new("test", shape, features).unwrap();
-        let (mut values, mut rows) = (vec![0.0; 42 * 3], vec![0.0; 8 * 48]);
-        points::gather(&batch, 0, &mut values);
-        let (points, mut ruler) = (Points::centred(&batch, &mut values, &mut Vec::new()), Ruler::default());
+        let (mut gathered, mut rows) = (Gathered::default(), vec![0.0; 8 * 48]);
+        gathered.gather(&batch, 0, 1);
+        let (points, mut ruler) = (gathered.centred(&batch, 0, settings.products), Ruler::default());
         ruler.check(points, &batch, 0).unwrap();
         ruler.measure(points, weight, &mut rows);
         let mut distances: Vec<f32> = rows.chunks_exact(48).flat_map(|row| &row[..42]).copied().collect();

@@ -2,13 +2,14 @@
 //! eq. 8-11).
 
 use drifting_models::ops::matmul::{Matrix, Threads, matmul};
+use drifting_models::ops::rounded_rows::RoundedSums;
 use drifting_models::ops::simd::{self, dispatch_kernel};
 
 use super::affinity::Affinities;
 use super::batch::Columns;
 use super::numeric::{inverse, sum};
 use super::official::{Official, is_official};
-use super::points::Points;
+use super::points::{Points, Rounded};
 use super::settings::{Coupling, DriftSettings, Kernel};
 
 /// Finds the coefficients c of a problem's targets y for every temperature, in memory that is used again. V = sum of c (y - x).
@@ -77,14 +78,36 @@ pub(super) fn sum_up(values: &[f32], factors: &[f32], sum: &mut [f32]) {
 }
 
 /// V `[rows, D]` from `coefficients` `[rows, stride]`, whose rows are those of the samples again and again.
-pub(super) fn drifts(coefficients: &[f32], points: Points<'_>, drifts: &mut [f32]) {
+pub(super) fn drifts(coefficients: &[f32], points: Points<'_>, memory: &mut RoundedSums, drifts: &mut [f32]) {
     let (dim, stride) = (points.dim(), points.columns().stride());
+    if let Some(Rounded { mean, .. }) = points.rounded() {
+        return memory.sum(points.targets(), mean, (coefficients, stride), |first, part| {
+            let width = part.len() * stride / coefficients.len();
+            for (drift, part) in drifts.chunks_exact_mut(dim).zip(part.chunks_exact(width)) {
+                drift[first..][..width].copy_from_slice(part);
+            }
+        });
+    }
     let weights = Matrix::strided(coefficients, coefficients.len() / stride, points.columns().targets, stride);
     let targets = Matrix::new(points.targets(), points.columns().targets, dim);
     matmul(drifts, weights.exact(), targets, 1.0, Threads::One);
     if !points.samples_are_targets() {
         dispatch_kernel(Relative { drifts, coefficients, samples: points.samples(), dim });
     }
+}
+
+/// As [`drifts`], which are not kept: `take` gets the first number of each vector that a part holds, and the part `[rows, numbers]`.
+pub(super) fn each_part(
+    coefficients: &[f32],
+    points: Points<'_>,
+    (memory, whole): (&mut RoundedSums, &mut [f32]),
+    mut take: impl FnMut(usize, &[f32]),
+) {
+    if let Some(Rounded { mean, .. }) = points.rounded() {
+        return memory.sum(points.targets(), mean, (coefficients, points.columns().stride()), take);
+    }
+    drifts(coefficients, points, memory, whole);
+    take(0, whole);
 }
 
 /// From sums of c y to those of c (y - x). The sum of c is 0 up to rounding, unless attraction and repulsion differ.

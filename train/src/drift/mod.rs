@@ -49,6 +49,7 @@ pub use loss::{KeyOutcome, drift_key};
 pub use phases::{Drifts, Measured, distance_means};
 pub use scale::{KeyScale, Mean, pool};
 pub use settings::{
-    Coupling, Distances, DriftSettings, Kernel, Reduction, ScaleScope, TemperatureAggregation, WeightPlacement,
+    Coupling, Distances, DriftSettings, Kernel, Products, Reduction, ScaleScope, TemperatureAggregation,
+    WeightPlacement,
 };
 pub use tensors::{TensorBatch, TensorDrifts, TensorMeasured};

@@ -2,7 +2,7 @@
 
 use drifting_models::ops::lanes::{LaneKernel, Lanes, dispatch_lanes};
 use drifting_models::ops::matmul::{Matrix, matmul_to_rows};
-use drifting_models::ops::row_products::{Products, row_products, symmetric_row_products};
+use drifting_models::ops::row_products::{Products as Places, row_products, symmetric_row_products};
 use drifting_models::ops::simd::{Kernel, LANES, dispatch_kernel};
 use pulp::Simd;
 
@@ -50,16 +50,18 @@ impl Ruler {
     pub(super) fn measure(&mut self, points: Points<'_>, weight: f32, distances: &mut [f32]) -> f64 {
         let (columns, stride) = (points.columns(), points.columns().stride());
         let Columns { own, targets, .. } = columns;
-        if points.dim() < LONG {
+        if points.rounded().is_some() {
+            // The products are there.
+        } else if points.dim() < LONG {
             let (x, y) = (points.samples(), points.targets());
             let x = Matrix::new(x, x.len() / points.dim(), points.dim());
             matmul_to_rows(distances, stride, x.exact(), Matrix::new(y, targets, points.dim()).t());
         } else {
             if own > 0 {
-                symmetric_row_products(Products { values: distances, stride }, points.samples(), points.dim());
+                symmetric_row_products(Places { values: distances, stride }, points.samples(), points.dim());
             }
             row_products(
-                Products { values: &mut distances[own..], stride },
+                Places { values: &mut distances[own..], stride },
                 points.samples(),
                 points.others(),
                 points.dim(),
@@ -81,8 +83,10 @@ impl Ruler {
     /// vectors.
     pub(super) fn measure_others(&self, points: Points<'_>, squares: &mut [f32]) {
         let (others, dim) = (points.others(), points.dim());
-        let stride = (others.len() / dim).next_multiple_of(LANES);
-        symmetric_row_products(Products { values: squares, stride }, others, dim);
+        let stride = points.others_stride();
+        if points.rounded().is_none() {
+            symmetric_row_products(Places { values: squares, stride }, others, dim);
+        }
         let norms = &self.norms[self.norms.len() - LANES - others.len() / dim..][..stride];
         dispatch_lanes(Complete { products: squares, x: (others, norms), y: (others, norms), dim, same: true });
     }
@@ -91,6 +95,10 @@ impl Ruler {
     fn weigh(&mut self, points: Points<'_>) {
         let images = points.all().len() / points.dim();
         self.norms.clear();
+        if let Some(rounded) = points.rounded() {
+            self.norms.extend_from_slice(rounded.norms);
+            return self.norms.resize(images + LANES, 0.0);
+        }
         self.norms.resize(images + LANES, 0.0);
         dispatch_lanes(Weigh { points, norms: &mut self.norms[..images] });
     }
@@ -238,7 +246,8 @@ fn culprit(batch: &KeyBatch<'_>, group: usize, location: usize) -> &'static str 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Features, KeyShape, points};
+    use super::super::points::Gathered;
+    use super::super::{Features, KeyShape, Products};
     use super::*;
 
     fn batch<'a>(generated: &'a [f32], positives: &'a [f32]) -> KeyBatch<'a> {
@@ -248,18 +257,18 @@ mod tests {
 
     /// The distances and their sum.
     fn measured(generated: &[f32], positives: &[f32]) -> Result<(Vec<f32>, f64), DriftError> {
-        let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
-        points::gather(&batch, 0, &mut values);
-        let (points, mut ruler) = (Points::centred(&batch, &mut values, &mut Vec::new()), Ruler::default());
+        let (batch, mut gathered, mut distances) = (batch(generated, positives), Gathered::default(), [f32::NAN; 32]);
+        gathered.gather(&batch, 0, 1);
+        let (points, mut ruler) = (gathered.centred(&batch, 0, Products::F32), Ruler::default());
         ruler.check(points, &batch, 0)?;
         let sum = ruler.measure(points, 0.0, &mut distances);
         Ok(([&distances[..3], &distances[16..19]].concat(), sum))
     }
 
     fn expanded(generated: &[f32], positives: &[f32]) -> Vec<f32> {
-        let (batch, mut values, mut distances) = (batch(generated, positives), [0.0; 6], [f32::NAN; 32]);
-        points::gather(&batch, 0, &mut values);
-        Ruler::default().measure_expanded(Points::new(&batch, &values), 0.0, &mut distances);
+        let (batch, mut gathered, mut distances) = (batch(generated, positives), Gathered::default(), [f32::NAN; 32]);
+        gathered.gather(&batch, 0, 1);
+        Ruler::default().measure_expanded(gathered.points(&batch, 0), 0.0, &mut distances);
         [&distances[..3], &distances[16..19]].concat()
     }
 

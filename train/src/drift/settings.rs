@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use drifting_models::ops::matmul::Precision;
+
 use super::DriftError;
 
 /// How similar two features at distance d are, at temperature tau.
@@ -90,6 +92,29 @@ pub enum Distances {
     Expanded,
 }
 
+/// Precision of the factors of products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Factors are rounded to bfloat16, as matrix units do by default: products are two to four times as fast on Intel's
+    /// processors with AMX, up to twice as fast on AMD's with AVX512-BF16, and no faster on others.
+    Bf16,
+}
+
+impl Products {
+    /// What the networks' products call it.
+    #[must_use]
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
 /// Settings of the objective; missing ones take the official code's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -100,6 +125,9 @@ pub struct DriftSettings {
     pub kernel: Kernel,
     /// How distances are computed.
     pub distances: Distances,
+    /// Precision of vectors about their centre where they are multiplied, with each other for distances and with coefficients
+    /// for drifts. On the processor; a GPU computes the whole objective in single precision.
+    pub products: Products,
     /// Normalise the kernel over the targets y of each x (the softmax over rows).
     pub normalize_over_y: bool,
     /// Normalise the kernel over the samples x of each y (the softmax over columns). Both together enter as their
@@ -143,6 +171,7 @@ impl Default for DriftSettings {
             temperatures: vec![0.2, 0.05, 0.02],
             kernel: Kernel::default(),
             distances: Distances::default(),
+            products: Products::default(),
             normalize_over_y: true,
             normalize_over_x: true,
             sinkhorn_iterations: 0,
@@ -199,6 +228,9 @@ impl DriftSettings {
         }
         require("scale_decay", (0.0..1.0).contains(&self.scale_decay), || {
             format!("{} is not at least 0 and below 1", self.scale_decay)
+        })?;
+        require("products", self.products == Products::F32 || self.distances == Distances::Accurate, || {
+            "bf16 needs distances = \"accurate\": rounding would hide what the official formula rounds".to_owned()
         })?;
         let (y, x) = (self.normalize_over_y, self.normalize_over_x);
         require("sinkhorn_iterations", self.sinkhorn_iterations == 0 || (y && x), || {

@@ -66,6 +66,14 @@ impl DerefMut for Spare {
     }
 }
 
+/// As many numbers as `len` of `memory`, whatever they were before.
+pub(super) fn some(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    &mut memory[..len]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

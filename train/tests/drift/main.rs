@@ -5,5 +5,6 @@
 mod golden;
 mod properties;
 mod reference;
+mod rounded;
 mod support;
 mod twin;

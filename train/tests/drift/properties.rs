@@ -1,7 +1,7 @@
 //! What holds whatever the features are.
 
 use drifting_spec::Stream;
-use drifting_train::drift::{DriftSettings, KeyShape, Negatives, field};
+use drifting_train::drift::{DriftSettings, KeyShape, Negatives, Products, field};
 
 use crate::reference::objective;
 use crate::support::{Case, assert_close, random_shape};
@@ -120,10 +120,12 @@ fn threads_do_not_change_a_bit() {
     let case = Case::random(3, shape);
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let many = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
-    let settings = DriftSettings::default();
-    let expected = alone.install(|| case.outcome(&settings)).unwrap();
-    for _ in 0..20 {
-        assert_eq!(many.install(|| case.outcome(&settings)).unwrap(), expected);
+    for products in [Products::F32, Products::Bf16] {
+        let settings = DriftSettings { products, ..DriftSettings::default() };
+        let expected = alone.install(|| case.outcome(&settings)).unwrap();
+        for _ in 0..20 {
+            assert_eq!(many.install(|| case.outcome(&settings)).unwrap(), expected);
+        }
     }
 }
 
@@ -152,16 +154,20 @@ fn extreme_features_give_finite_numbers_or_errors() {
     };
     for scale in [0.0, 1e-30, 1e-8, 1e8, 1e14] {
         let scaled = with(&|value| value * scale);
-        for settings in [DriftSettings::default(), DriftSettings::plain(0.5)] {
+        let rounded = DriftSettings { products: Products::Bf16, ..DriftSettings::default() };
+        for settings in [DriftSettings::default(), DriftSettings::plain(0.5), rounded] {
             let outcome = scaled.outcome(&settings).unwrap();
             assert!(outcome.loss.is_finite() && outcome.gradient.iter().all(|value| value.is_finite()), "{scale}");
         }
     }
-    let error = with(&|value| value * 1e20).outcome(&DriftSettings::default()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "feature key test: class group 0, location 0: generated features hold NaN, infinite or huge numbers"
-    );
+    for products in [Products::F32, Products::Bf16] {
+        let settings = DriftSettings { products, ..DriftSettings::default() };
+        let error = with(&|value| value * 1e20).outcome(&settings).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "feature key test: class group 0, location 0: generated features hold NaN, infinite or huge numbers"
+        );
+    }
 }
 
 #[test]
@@ -174,9 +180,12 @@ fn features_that_are_not_numbers_are_found_in_each_set() {
         *cases[1].unconditional.last_mut().unwrap() = bad;
         *cases[2].positives.last_mut().unwrap() = bad;
         for (case, set) in cases.iter().zip(["generated", "unconditional", "positive"]) {
-            let error = case.outcome(&DriftSettings::default()).unwrap_err().to_string();
-            assert!(error.contains("class group 1, location 1") && error.contains("feature key test"), "{error}");
-            assert!(error.contains(set), "{error}");
+            for products in [Products::F32, Products::Bf16] {
+                let settings = DriftSettings { products, ..DriftSettings::default() };
+                let error = case.outcome(&settings).unwrap_err().to_string();
+                assert!(error.contains("class group 1, location 1") && error.contains("feature key test"), "{error}");
+                assert!(error.contains(set), "{error}");
+            }
         }
     }
 }

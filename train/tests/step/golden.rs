@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use drifting_models::Generator;
 use drifting_spec::Inputs;
-use drifting_train::drift::{Distances, DriftSettings, KeyScale, ScaleScope, guidance_weight};
+use drifting_train::drift::{Distances, DriftSettings, KeyScale, Products, ScaleScope, guidance_weight};
 use drifting_train::features::FeatureSpace;
 use drifting_train::optim::{AdamWSettings, Decay, Learner, Learning, Schedule, global_norm};
 use drifting_train::ranks::Alone;
@@ -296,6 +296,23 @@ fn golden_step_all_at_once_and_streamed() {
         comparison.tensors("param_after.", AFTER_STEP, [&params, &rounded_params])
     );
     println!("averages after the step: {}", comparison.tensors("ema_after.", AFTER_STEP, [&average, &rounded_average]));
+}
+
+/// The reference's numbers are in single precision.
+#[test]
+fn golden_step_with_rounded_products() {
+    let golden = Golden::new();
+    let settings = DriftSettings { products: Products::Bf16, ..DriftSettings::default() };
+    let found = golden.objective(&settings, &BTreeMap::new(), 0);
+    let (mut loss, mut expected) = (0.0, 0.0);
+    for (name, key) in &found.keys {
+        if golden.number(&format!("info.scale/{name}")) >= CONSTANT {
+            loss += key.loss;
+            expected += golden.number(&format!("info.term/{name}"));
+        }
+    }
+    println!("golden step, products of the objective in bfloat16: loss {:.1e}", relative(loss, expected));
+    assert!(relative(loss, expected) <= 5e-4, "{loss} {expected}");
 }
 
 /// With the reference's own scales in place of ours, its rounding of mean distances plays no part.

@@ -9,7 +9,8 @@ mod gradient;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::super::matmul::native::{COLUMNS, LANES, Line, Place, Right, Unit, round};
+use super::super::matmul::kernel::Place;
+use super::super::matmul::packed::{COLUMNS, LANES, Line, Right, Unit, round};
 use super::super::matmul::tiles::{ROWS, Rows, Tiles};
 use super::super::matmul::{Matrix, Precision, precision};
 use super::geometry::Geometry;

@@ -22,7 +22,7 @@ use super::super::matmul::bf16;
 #[cfg(target_arch = "x86_64")]
 use super::super::matmul::{
     Matrix,
-    native::{Right, Unit},
+    packed::{Right, Unit},
 };
 use super::super::matmul::{Precision, precision};
 use super::geometry::Geometry;

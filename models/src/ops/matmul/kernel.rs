@@ -5,13 +5,14 @@
 //! slices must hold and checks it, so that the pointers stay inside.
 
 use std::arch::x86_64::{
-    __cpuid, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_permutexvar_epi16, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __cpuid, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps,
+    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::native::{COLUMNS, LANES, Line, ROWS};
+use super::packed::{COLUMNS, LANES, Line, ROWS};
 
 /// Vectors in a row of a tile.
 const VECTORS: usize = COLUMNS / LANES;
@@ -111,11 +112,120 @@ pub(super) fn turn_columns(columns: [[&[f32]; 2]; LANES], to: &mut [Line], step:
     }
 }
 
+/// Takes `centre` from up to [`LANES`] rows and rounds what is left: [`LANES`] lines for every chunk of as many pairs, one for each
+/// row, to `lines`, and the same turned, a pair of all rows in each, to every `step`th line of `turned`. Gives the squared norm of each
+/// row. Rows that are not there are of zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn centred(
+    rows: [&[f32]; LANES],
+    centre: &[f32],
+    lines: &mut [Line],
+    (turned, step): (&mut [Line], usize),
+) -> [f32; LANES] {
+    let mut squares = _mm512_setzero_ps();
+    let odd = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+    let (centres, rest) = centre.as_chunks::<{ 2 * LANES }>();
+    let mut heads: [(&[[f32; 2 * LANES]], &[f32]); LANES] = [(&[], &[]); LANES];
+    for (head, row) in heads.iter_mut().zip(rows) {
+        *head = row.as_chunks();
+    }
+    let chunks = lines.as_chunks_mut::<LANES>().0.iter_mut().zip(turned.chunks_mut(LANES * step));
+    for (chunk, (lines, turned)) in chunks.enumerate() {
+        let mut words = [_mm512_setzero_si512(); LANES];
+        if let Some(centre) = centres.get(chunk) {
+            let (low, high) = halves(centre);
+            for (words, (head, _)) in words.iter_mut().zip(&heads) {
+                if let Some(row) = head.get(chunk) {
+                    let (first, second) = halves(row);
+                    *words = rounded(_mm512_sub_ps(first, low), _mm512_sub_ps(second, high));
+                }
+            }
+        } else {
+            let (low, high) = rest.split_at(rest.len().min(LANES));
+            let (low, high) = (load(low), load(high));
+            for (words, (_, row)) in words.iter_mut().zip(&heads) {
+                if !row.is_empty() {
+                    let (first, second) = row.split_at(row.len().min(LANES));
+                    *words = rounded(_mm512_sub_ps(load(first), low), _mm512_sub_ps(load(second), high));
+                }
+            }
+        }
+        for (line, words) in lines.iter_mut().zip(&words) {
+            store(line, *words);
+        }
+        for (words, line) in transposed(words).iter().zip(turned.iter_mut().step_by(step)) {
+            store(line, *words);
+            // The numbers of bfloat16 are the upper halves of those of single precision.
+            let first = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(*words));
+            let second = _mm512_castsi512_ps(_mm512_and_si512(*words, odd));
+            squares = _mm512_fmadd_ps(second, second, _mm512_fmadd_ps(first, first, squares));
+        }
+    }
+    let mut norms = [0.0; LANES];
+    // SAFETY: they are 64 bytes.
+    #[allow(unsafe_code, reason = "stores take pointers")]
+    unsafe {
+        _mm512_storeu_ps(norms.as_mut_ptr(), squares);
+    }
+    norms
+}
+
+/// Takes `centre` from two rows, rounds what is left, and lays it side by side, [`LANES`] pairs to a line: to the first `at` lines from
+/// every `step`th one on. A row that is not there is of zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn centred_pairs(first: &[f32], second: &[f32], centre: &[f32], lines: &mut [Line], step: usize, at: usize) {
+    let (centres, rest) = centre.as_chunks::<LANES>();
+    let (first, second) = (first.as_chunks::<LANES>(), second.as_chunks::<LANES>());
+    for (part, centre) in centres.iter().enumerate() {
+        let centre = whole(centre);
+        let (mut left, mut right) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        if let Some(first) = first.0.get(part) {
+            left = _mm512_sub_ps(whole(first), centre);
+        }
+        if let Some(second) = second.0.get(part) {
+            right = _mm512_sub_ps(whole(second), centre);
+        }
+        store(&mut lines[part / at * step + part % at], pairs_of(left, right));
+    }
+    if !rest.is_empty() {
+        let (centre, part) = (load(rest), centres.len());
+        let (mut left, mut right) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        if !first.1.is_empty() {
+            left = _mm512_sub_ps(load(first.1), centre);
+        }
+        if !second.1.is_empty() {
+            right = _mm512_sub_ps(load(second.1), centre);
+        }
+        store(&mut lines[part / at * step + part % at], pairs_of(left, right));
+    }
+}
+
+/// [`LANES`] pairs, rounded.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn rounded(low: __m512, high: __m512) -> __m512i {
+    words(_mm512_cvtne2ps_pbh(high, low))
+}
+
+#[target_feature(enable = "avx512f")]
+fn halves(numbers: &[f32; 2 * LANES]) -> (__m512, __m512) {
+    let [low, high] = *numbers.as_chunks::<LANES>().0 else { return (_mm512_setzero_ps(), _mm512_setzero_ps()) };
+    (whole(&low), whole(&high))
+}
+
+#[target_feature(enable = "avx512f")]
+fn whole(numbers: &[f32; LANES]) -> __m512 {
+    // SAFETY: they are 64 bytes.
+    #[allow(unsafe_code, reason = "loads take pointers")]
+    unsafe {
+        _mm512_loadu_ps(numbers.as_ptr())
+    }
+}
+
 /// Up to [`LANES`] pairs of a row, rounded.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn line_of(row: &[f32]) -> __m512i {
     let (low, high) = row.split_at(row.len().min(LANES));
-    words(_mm512_cvtne2ps_pbh(load(high), load(low)))
+    rounded(load(low), load(high))
 }
 
 /// The sixteen columns of sixteen rows of words.

@@ -7,7 +7,8 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-use super::native::{COLUMNS, LANES, Line, Place};
+use super::kernel::Place;
+use super::packed::{COLUMNS, LANES, Line};
 
 /// Rows of two tiles, one below the other.
 pub(in crate::ops) const ROWS: usize = 2 * LANES;

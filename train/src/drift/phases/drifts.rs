@@ -1,20 +1,20 @@
 //! The second and third phase: drifts, loss and gradient.
 
 use drifting_models::ops::lanes::dispatch_lanes;
+use drifting_models::ops::written_across;
 use drifting_models::profile;
 use rayon::prelude::*;
 
-use super::{Measured, SCRATCH, Scratch, check_groups, some};
+use super::{Measured, SCRATCH, Scratch, check_groups};
 use crate::drift::DriftError;
 use crate::drift::batch::KeyShape;
 use crate::drift::force::{self, Coefficients};
 use crate::drift::loss::KeyOutcome;
 use crate::drift::numeric::sum_of_squares;
-use crate::drift::place::{Place, tasks};
-use crate::drift::points::{self, Points};
+use crate::drift::place::Place;
 use crate::drift::scale::{Mean, Units, drift_factor};
 use crate::drift::settings::{Reduction, TemperatureAggregation};
-use crate::drift::spare::Spare;
+use crate::drift::spare::{Spare, some};
 
 /// Drifts or coefficients that are kept from one phase to the next at most, in bytes.
 const KEPT: usize = 64 << 20;
@@ -110,7 +110,7 @@ impl<'a> Drifts<'a> {
         let squares = |scratch: &mut Scratch, task: usize, distances: &[f32], keep: &mut [f32]| {
             let first = task * sizes.stretch;
             if sizes.squares == 0 {
-                points::gather(batch, first, some(&mut scratch.points, sizes.stretch * sizes.points));
+                scratch.points.gather(batch, first, sizes.stretch);
             }
             let mut keep = keep.chunks_exact_mut(each.max(1));
             let mut sums = vec![0.0; sizes.stretch * temperatures];
@@ -142,9 +142,9 @@ impl<'a> Drifts<'a> {
         scratch: &mut Scratch,
         sums: &mut [f64],
     ) {
-        let Measured { batch, sizes, .. } = self.measured;
+        let Measured { batch, settings, sizes, .. } = self.measured;
         let KeyShape { locations, generated, dim, .. } = batch.shape();
-        let Scratch { points, mean, finder, coefficients, spread, drifts, .. } = scratch;
+        let Scratch { points: gathered, finder, coefficients, spread, drifts, sums: memory, .. } = scratch;
         let (units, (distances, others)) = (self.units[first / locations], measured.split_at(sizes.distances));
         let coefficients = some(coefficients, sums.len() * sizes.distances);
         let drifts = some(drifts, sums.len() * generated * dim);
@@ -156,14 +156,13 @@ impl<'a> Drifts<'a> {
         self.find(first, distances, finder, coefficients);
         let known = !others.is_empty() && spread.sums(coefficients, (distances, others), batch.columns(), sums);
         if !known {
-            let points = if others.is_empty() {
-                &mut points[number * sizes.points..][..sizes.points]
+            let number = if others.is_empty() {
+                number
             } else {
-                let points = some(points, sizes.points);
-                points::gather(batch, first + number, points);
-                points
+                gathered.gather(batch, first + number, 1);
+                0
             };
-            force::drifts(coefficients, Points::centred(batch, points, mean), drifts);
+            force::drifts(coefficients, gathered.centred(batch, number, settings.products), memory, drifts);
             let drifts = drifts.chunks_exact(generated * dim);
             sums.iter_mut().zip(drifts).for_each(|(sum, drifts)| *sum = sum_of_squares(drifts));
         }
@@ -186,9 +185,6 @@ impl<'a> Drifts<'a> {
         for squares in mean_squares {
             check_groups(batch.key(), "mean squares", squares.len(), groups)?;
         }
-        let mut force = vec![0.0; groups * generated * locations * dim];
-        let tasks = tasks(&mut force, batch.shape(), sizes.stretch);
-        let tasks = tasks.into_par_iter().zip(distances.par_chunks_exact(sizes.task())).enumerate();
         let forces = |scratch: &mut Scratch, task: usize, images: &mut [&mut [f32]], measured: &[f32]| {
             let first = task * sizes.stretch;
             let group = first / locations;
@@ -196,33 +192,38 @@ impl<'a> Drifts<'a> {
             let factor = |groups: &Vec<f64>| (drift_factor(groups[group], settings) / unit) as f32;
             let factors: Vec<f32> = mean_squares.iter().map(factor).collect();
             if !matches!(self.kept.0, Kept::Drifts) {
-                points::gather(batch, first, some(&mut scratch.points, sizes.stretch * sizes.points));
+                scratch.points.gather(batch, first, sizes.stretch);
             }
             let mut square = 0.0;
             for (number, measured) in measured.chunks_exact(sizes.problem()).enumerate() {
-                let drifts = self.sum_of((first, number), &measured[..sizes.distances], &factors, scratch);
-                square += dispatch_lanes(Place { drifts, slope: slopes[group], number, images, dim });
+                self.sum_of((first, number), &measured[..sizes.distances], &factors, scratch, |first, drifts| {
+                    let first = number * dim + first;
+                    square += dispatch_lanes(Place { drifts, slope: slopes[group], first, images });
+                });
             }
             square
         };
-        let squares = tasks.map(|(task, (mut images, measured))| {
-            SCRATCH.with_borrow_mut(|scratch| forces(scratch, task, &mut images, measured))
+        let images = (groups * generated, locations / sizes.stretch, sizes.stretch * dim);
+        let (force, squares) = written_across(images, generated, |task, images| {
+            let measured = &distances[task * sizes.task()..][..sizes.task()];
+            SCRATCH.with_borrow_mut(|scratch| forces(scratch, task, images, measured))
         });
-        let squares: Vec<f64> = squares.collect();
         Ok((force, squares.iter().sum()))
     }
 
-    /// F `[Ng, D]` of problem `first` + `number`: the sum of V of each temperature times its factor.
-    fn sum_of<'b>(
+    /// F `[Ng, D]` of problem `first` + `number`: the sum of V of each temperature times its factor. `take` gets the first number of
+    /// each vector that a part holds, and the part.
+    fn sum_of(
         &self,
         (first, number): (usize, usize),
         distances: &[f32],
         factors: &[f32],
-        scratch: &'b mut Scratch,
-    ) -> &'b [f32] {
-        let Measured { batch, sizes, .. } = self.measured;
+        scratch: &mut Scratch,
+        mut take: impl FnMut(usize, &[f32]),
+    ) {
+        let Measured { batch, settings, .. } = self.measured;
         let KeyShape { generated, dim, .. } = batch.shape();
-        let Scratch { points, mean, finder, coefficients, sum, drifts, .. } = scratch;
+        let Scratch { points: gathered, finder, coefficients, sum, drifts, sums, .. } = scratch;
         let drifts = some(drifts, generated * dim);
         let (kept, numbers) = &self.kept;
         let each = numbers.len() / batch.shape().problems();
@@ -230,7 +231,7 @@ impl<'a> Drifts<'a> {
         let coefficients = match kept {
             Kept::Drifts => {
                 force::sum_up(numbers, factors, drifts);
-                return drifts;
+                return take(0, drifts);
             }
             Kept::Coefficients => numbers,
             Kept::Nothing => {
@@ -241,8 +242,6 @@ impl<'a> Drifts<'a> {
         };
         let sum = some(sum, distances.len());
         force::sum_up(coefficients, factors, sum);
-        let points = &mut points[number * sizes.points..][..sizes.points];
-        force::drifts(sum, Points::centred(batch, points, mean), drifts);
-        drifts
+        force::each_part(sum, gathered.centred(batch, number, settings.products), (sums, drifts), take);
     }
 }

@@ -4,10 +4,10 @@ use drifting_models::ops::simd::LANES;
 use drifting_models::profile;
 use rayon::prelude::*;
 
-use super::{Drifts, SCRATCH, Scratch, check_groups, some};
+use super::{Drifts, SCRATCH, Scratch, check_groups};
 use crate::drift::DriftError;
 use crate::drift::batch::{KeyBatch, KeyShape};
-use crate::drift::points::{self, Points};
+use crate::drift::points;
 use crate::drift::scale::{Mean, Units};
 use crate::drift::settings::{Distances, DriftSettings};
 use crate::drift::spare::Spare;
@@ -33,7 +33,6 @@ pub struct Measured<'a> {
 pub(super) struct Sizes {
     pub(super) distances: usize,
     pub(super) squares: usize,
-    pub(super) points: usize,
     pub(super) stretch: usize,
 }
 
@@ -68,36 +67,31 @@ impl<'a> Measured<'a> {
         let _span = profile::span("distances");
         settings.validate()?;
         let (shape, columns) = (batch.shape(), batch.columns());
-        let sizes = Sizes {
-            distances: shape.generated * columns.stride(),
-            squares,
-            points: points::images(shape) * shape.dim,
-            stretch: stretch(shape),
-        };
+        let sizes = Sizes { distances: shape.generated * columns.stride(), squares, stretch: stretch(shape) };
         let mut distances = Spare::of(shape.problems() * sizes.problem());
         let weights = batch.features().weight;
         let tasks = distances.par_chunks_exact_mut(sizes.task()).enumerate();
         let measure = |scratch: &mut Scratch, task: usize, distances: &mut [f32]| {
-            let Scratch { ruler, points, mean, .. } = scratch;
+            let Scratch { ruler, points: gathered, rows, .. } = scratch;
             let first = task * sizes.stretch;
             let weight = weights[first / shape.locations];
-            let points = some(points, sizes.stretch * sizes.points);
-            points::gather(batch, first, points);
-            let problems = distances.chunks_exact_mut(sizes.problem()).zip(points.chunks_exact_mut(sizes.points));
-            let measure = |(number, (distances, points)): (usize, (&mut [f32], &mut [f32]))| {
+            gathered.gather(batch, first, sizes.stretch);
+            let measure = |(number, distances): (usize, &mut [f32])| {
                 let (distances, squares) = distances.split_at_mut(sizes.distances);
                 if settings.distances == Distances::Expanded {
-                    ruler.check(Points::new(batch, points), batch, first + number)?;
-                    return Ok(ruler.measure_expanded(Points::new(batch, points), weight, distances));
+                    let points = gathered.points(batch, number);
+                    ruler.check(points, batch, first + number)?;
+                    return Ok(ruler.measure_expanded(points, weight, distances));
                 }
-                let points = Points::centred(batch, points, mean);
+                let points = gathered.centred(batch, number, settings.products);
+                let points = points::multiply(points, rows, (distances, squares));
                 ruler.check(points, batch, first + number)?;
                 if !squares.is_empty() {
                     ruler.measure_others(points, squares);
                 }
                 Ok(ruler.measure(points, weight, distances))
             };
-            problems.enumerate().map(measure).collect::<Result<Vec<_>, _>>()
+            distances.chunks_exact_mut(sizes.problem()).enumerate().map(measure).collect::<Result<Vec<_>, _>>()
         };
         let tasks = tasks.map(|(task, distances)| SCRATCH.with_borrow_mut(|scratch| measure(scratch, task, distances)));
         let sums: Vec<f64> = in_order(tasks.collect())?.concat();

@@ -15,10 +15,13 @@ mod measured;
 
 use std::cell::RefCell;
 
+use drifting_models::ops::rounded_rows::{RoundedRows, RoundedSums};
+
 pub use self::drifts::Drifts;
 pub use self::measured::{Measured, distance_means};
 use super::DriftError;
 use super::force::Coefficients;
+use super::points::Gathered;
 use super::problem::Ruler;
 use super::spread::Spread;
 
@@ -26,9 +29,9 @@ use super::spread::Spread;
 #[derive(Default)]
 struct Scratch {
     ruler: Ruler,
-    /// Points of the problems of a task `[problems, images, D]`.
-    points: Vec<f32>,
-    mean: Vec<f32>,
+    /// Points of the problems of a task.
+    points: Gathered,
+    rows: RoundedRows,
     finder: Coefficients,
     /// Coefficients `[temperatures, Ng, stride]`.
     coefficients: Vec<f32>,
@@ -37,18 +40,11 @@ struct Scratch {
     spread: Spread,
     /// V `[temperatures, Ng, D]`, or F `[Ng, D]`.
     drifts: Vec<f32>,
+    sums: RoundedSums,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// As many numbers as `len` of `memory`, whatever they were before.
-fn some(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if memory.len() < len {
-        memory.resize(len, 0.0);
-    }
-    &mut memory[..len]
 }
 
 pub(in crate::drift) fn check_groups(key: &str, what: &str, found: usize, expected: usize) -> Result<(), DriftError> {

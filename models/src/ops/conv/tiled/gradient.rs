@@ -6,7 +6,8 @@
 
 use std::cell::RefCell;
 
-use super::super::super::matmul::native::{COLUMNS, LANES, Line, Place, Right, some, turn};
+use super::super::super::matmul::kernel::Place;
+use super::super::super::matmul::packed::{COLUMNS, LANES, Line, Right, some, turn};
 use super::super::super::matmul::tiles::{Rows, Tiles};
 use super::super::geometry::Geometry;
 use super::{NUMBERS, between, width};
@@ -154,7 +155,7 @@ fn place(g: &Geometry, part: &Part, pixel: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::matmul::native::Unit;
+    use super::super::super::super::matmul::packed::Unit;
     use super::super::super::{Conv, Padding};
     use super::super::tests::numbers;
     use super::*;

@@ -6,7 +6,9 @@ use pulp::{Simd, WithSimd};
 use super::super::super::matmul::Matrix;
 use super::super::super::matmul::bf16;
 #[cfg(target_arch = "x86_64")]
-use super::super::super::matmul::native::{Left, Place, Right, Unit, multiply};
+use super::super::super::matmul::kernel::Place;
+use super::super::super::matmul::native::multiply;
+use super::super::super::matmul::packed::{Left, Right, Unit};
 use super::super::kernel::{NARROW, PIXELS, Runs, WIDE, longest};
 use super::{POINTS, Transformed, Weights};
 
