@@ -108,11 +108,8 @@ fn plain_products(
     }
     let matrix = |set: usize| Matrix::new(&rows[set], counts[set], dim).with_products(Precision::Bf16);
     each_product(counts, &mut first, second.as_mut(), |(x, y), values, stride| {
-        // The last row need not be as long as the others.
-        let last = counts[x] - 1;
-        let (head, tail) = values.split_at_mut(last * stride);
-        matmul_to_rows(head, stride, matrix(x).rows(0, last), matrix(y).t());
-        matmul(&mut tail[..counts[y]], matrix(x).rows(last, 1), matrix(y).t(), 1.0, Threads::One);
+        let end = (counts[x] * stride).min(values.len());
+        matmul_to_rows(&mut values[..end], stride, matrix(x), matrix(y).t());
     });
 }
 

@@ -22,14 +22,6 @@ impl Matrix<'_> {
         values
     }
 
-    /// So many rows from `first` on.
-    pub(in crate::ops) fn rows(self, first: usize, rows: usize) -> Self {
-        match rows {
-            0 => Self { rows, ..self },
-            _ => self.part((first, 0), (rows, self.columns)),
-        }
-    }
-
     /// The part from row `row` and column `column` on, so large at most.
     pub(super) fn part(self, (row, column): (usize, usize), (rows, columns): (usize, usize)) -> Self {
         Self {
