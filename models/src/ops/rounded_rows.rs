@@ -50,7 +50,7 @@ impl RoundedRows {
         self.norms.clear();
         self.norms.resize(counts[0] + counts[1], 0.0);
         #[cfg(target_arch = "x86_64")]
-        if has_tiles() {
+        if Unit::Tiles.is_best() {
             let products = counts[0] * (counts[0] + counts[1]) + second.as_ref().map_or(0, |_| counts[1] * counts[1]);
             let _span = profile::span("matrix product").flops(2 * products * dim);
             let (mut first, mut second) = (first, second);
@@ -146,7 +146,7 @@ impl RoundedSums {
         assert!(rows.len() == count * dim && weights.len() == sums * stride, "parts of rows of {dim} or {stride}");
         let weights = Matrix::strided(weights, sums, count, stride).with_products(Precision::Bf16);
         #[cfg(target_arch = "x86_64")]
-        if has_tiles() {
+        if Unit::Tiles.is_best() {
             let _span = profile::span("matrix product").flops(2 * sums * count * dim);
             let (left, right) = &mut self.packed;
             left.pack(Unit::Tiles, weights);
@@ -170,12 +170,6 @@ impl RoundedSums {
 fn plain_sums(rows: &[f32], centre: &[f32], weights: Matrix<'_>, sums: &mut [f32]) {
     let rows = rounded(rows, centre);
     matmul(sums, weights, Matrix::new(&rows, rows.len() / centre.len(), centre.len()), 1.0, Threads::One);
-}
-
-/// Whether the rows are packed for tiles.
-#[cfg(target_arch = "x86_64")]
-fn has_tiles() -> bool {
-    Unit::best() == Some(Unit::Tiles)
 }
 
 /// The rows but for their centre, rounded.

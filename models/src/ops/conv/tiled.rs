@@ -31,7 +31,7 @@ impl Tiled {
     /// Packs `[kernel, kernel, channels, outputs]`; nothing where products are not in bfloat16, there are no tiles, channels or
     /// outputs do not fill them, or too many pixels would be left out.
     pub(in crate::ops) fn new(g: &Geometry, weight: &[f32]) -> Option<Self> {
-        let half = precision() == Precision::Bf16 && Unit::best() == Some(Unit::Tiles);
+        let half = precision() == Precision::Bf16 && Unit::Tiles.is_best();
         (half && fits(g)).then(|| Self::packed(g, weight))
     }
 
@@ -49,7 +49,7 @@ fn fits(g: &Geometry) -> bool {
 /// Adds the weight gradient of some rows to `dw` as [`gradient::add_weight_gradient`] does, or gives false where products are not
 /// in bfloat16, there are no tiles, or it is for others.
 pub(super) fn add_weight_gradient(g: &Geometry, x: &[f32], dy: (usize, &[f32]), dw: &mut [f32]) -> bool {
-    let ours = precision() == Precision::Bf16 && Unit::best() == Some(Unit::Tiles) && gradient::fits(g);
+    let ours = precision() == Precision::Bf16 && Unit::Tiles.is_best() && gradient::fits(g);
     if ours {
         gradient::add_weight_gradient(g, x, dy, dw);
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_pixel_is_the_sum_of_its_patch() {
-        if Unit::best() != Some(Unit::Tiles) {
+        if !Unit::Tiles.is_best() {
             return;
         }
         let uneven = Padding { top: 0, bottom: 2, left: 1, right: 0 };

@@ -40,6 +40,11 @@ impl Unit {
         Self::all().find(|unit| *unit == Self::Tiles || kernel::is_fast())
     }
 
+    /// Whether it is the fastest one of this processor.
+    pub(in crate::ops) fn is_best(self) -> bool {
+        Self::best() == Some(self)
+    }
+
     /// Those of this processor.
     pub(in crate::ops) fn all() -> impl Iterator<Item = Self> {
         let tiles = tiles::are_there().then_some(Self::Tiles);

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_weight_has_the_sum_over_its_pixels() {
-        if Unit::best() != Some(Unit::Tiles) {
+        if !Unit::Tiles.is_best() {
             return;
         }
         let uneven = Padding { top: 0, bottom: 2, left: 1, right: 0 };
