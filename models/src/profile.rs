@@ -59,10 +59,16 @@ struct Open {
     bytes: u64,
 }
 
+/// Whether spans are recorded.
+#[must_use]
+pub fn recording() -> bool {
+    RECORDING.load(Ordering::Relaxed)
+}
+
 /// Work begins.
 #[inline]
 pub fn span(name: &'static str) -> Span {
-    if RECORDING.load(Ordering::Relaxed) { Span::open(name) } else { Span(None) }
+    if recording() { Span::open(name) } else { Span(None) }
 }
 
 impl Span {

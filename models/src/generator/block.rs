@@ -5,7 +5,7 @@ use drifting_spec::{GeneratorConfig, QkNorm};
 
 use crate::Result;
 use crate::nn::{Builder, Init, Linear, ModulatedNorm};
-use crate::ops::{self, Attention, BlockSettings, BlockSizes, Modulation, Rotation};
+use crate::ops::{self, Attention, BlockSettings, BlockSizes, Handover, Modulation, Rotation};
 
 /// x += gate * attention(norm(x)); x += gate * SwiGLU(norm(x)), both norms and gates modulated by the condition.
 #[derive(Clone, Debug)]
@@ -45,15 +45,19 @@ impl Block {
         })
     }
 
-    /// x `[batch, tokens, hidden]`, condition `[batch, hidden]` after SiLU.
-    pub(super) fn forward(&self, x: &Tensor, condition: &Tensor) -> Result<Tensor> {
+    /// x `[batch, tokens, hidden]`, condition `[batch, hidden]` after SiLU. Where the block is one operation its gradients are handed
+    /// over.
+    pub(super) fn forward(&self, x: &Tensor, condition: &Tensor, handover: Option<&Handover>) -> Result<Tensor> {
         // Columns: shift, scale, gate of the attention, then of the MLP.
-        let modulation = self.modulation.forward(condition)?;
+        let modulation = match handover {
+            Some(handover) => self.modulation.handing(handover)?.forward(condition)?,
+            None => self.modulation.forward(condition)?,
+        };
         if ops::recomputes() && !ops::fused(x.device()) {
-            return Ok(ops::block_recomputed(x, &modulation, &self.packed()?, &self.settings)?);
+            return Ok(ops::block_recomputed(x, &modulation, &self.packed(handover)?, &self.settings)?);
         }
         if ops::is_one_operation(x.device(), &self.settings) {
-            return Ok(ops::block(x, &modulation, &self.packed()?, &self.settings)?);
+            return Ok(ops::block(x, &modulation, &self.packed(handover)?, &self.settings)?);
         }
         let column = |i: usize| i * self.settings.sizes.hidden;
         let normed = self.norms[0].forward(x, &modulation, Modulation { shift: column(0), scale: column(1) })?;
@@ -65,19 +69,23 @@ impl Block {
     }
 
     /// The parameters in the order of [`BlockSizes`].
-    fn packed(&self) -> Result<Tensor> {
-        let [norm1, norm2] = [self.norms[0].affine()?, self.norms[1].affine()?];
+    fn packed(&self, handover: Option<&Handover>) -> Result<Tensor> {
         let dense = |layer: &Linear| [layer.weight().clone(), layer.bias().clone()];
-        let parts: Vec<Tensor> = [norm1]
+        let [norm1, norm2] = self.norms.each_ref().map(ModulatedNorm::rows);
+        let parts: Vec<Tensor> = norm1
             .into_iter()
             .chain(dense(&self.qkv))
             .chain(self.gains.iter().cloned())
             .chain(dense(&self.attention_out))
-            .chain([norm2])
+            .chain(norm2)
             .chain([&self.mlp.gate, &self.mlp.value, &self.mlp.out].into_iter().flat_map(dense))
             .collect();
         let flat = parts.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&flat, 0)?)
+        let flat = Tensor::cat(&flat, 0)?;
+        Ok(match handover {
+            Some(handover) => handover.of(parts, &flat)?,
+            None => flat,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use self::block::Block;
 use self::conditioning::Conditioning;
 use crate::Result;
 use crate::nn::{Builder, Init, Linear, ModulatedNorm, Params, Source};
-use crate::ops::{self, Modulation, sine_cosine};
+use crate::ops::{self, Handover, Modulation, sine_cosine};
 
 /// A diffusion transformer without time: adaLN-zero blocks over register and patch tokens.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub struct Generator {
     registers: Option<Registers>,
     blocks: Vec<Block>,
     last: Last,
+    handover: Option<Handover>,
 }
 
 /// In-context conditioning tokens: copies of a projected condition, each with an embedding of its own.
@@ -90,7 +91,15 @@ impl Generator {
         let last = Last::new(&builder.part("final"), &config)?;
         let device = builder.device().clone();
         let params = builder.finish()?;
-        Ok(Self { config, params, device, conditioning, patch_embed, pos_embed, registers, blocks, last })
+        let handover = None;
+        Ok(Self { config, params, device, conditioning, patch_embed, pos_embed, registers, blocks, last, handover })
+    }
+
+    /// This generator, whose blocks hand the gradients of their parameters over as soon as the way back has found them, last block
+    /// first. Those of the others, and of blocks that are not one operation, are where they always are.
+    #[must_use]
+    pub fn handing(&self, handover: Handover) -> Self {
+        Self { handover: Some(handover), ..self.clone() }
     }
 
     /// The architecture.
@@ -129,7 +138,7 @@ impl Generator {
         }
         let condition = ops::silu(&condition)?;
         for block in &self.blocks {
-            x = block.forward(&x, &condition)?;
+            x = block.forward(&x, &condition, self.handover.as_ref())?;
         }
         let x = x.narrow(1, self.config.registers, self.config.patches())?;
         patches::join(&self.last.forward(&x, &condition)?, &self.config)

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use super::{Builder, Init};
-use crate::{Result, ops};
+use crate::Result;
+use crate::ops::{self, Handover};
 
 /// y = x W^T + b.
 #[derive(Clone, Debug)]
@@ -32,6 +33,15 @@ impl Linear {
     #[must_use]
     pub fn bias(&self) -> &Tensor {
         &self.bias
+    }
+
+    /// This layer, whose gradients are taken as soon as they are found.
+    ///
+    /// # Errors
+    /// Only those of tensor operations.
+    pub fn handing(&self, handover: &Handover) -> Result<Self> {
+        let of = |parameter: &Tensor| handover.of(vec![parameter.clone()], parameter);
+        Ok(Self { weight: of(&self.weight)?, bias: of(&self.bias)? })
     }
 
     /// Maps x `[.., in]` to `[.., out]`.

@@ -49,6 +49,16 @@ impl ModulatedNorm {
         })
     }
 
+    /// The rows of [`affine`](Self::affine) as they are: parameters, or a constant.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Tensor> {
+        match &self.affine {
+            Affine::Gain(gain) => vec![gain.clone()],
+            Affine::GainAndBias(gain, bias) => vec![gain.clone(), bias.clone()],
+            Affine::Absent(ones) => vec![ones.clone()],
+        }
+    }
+
     /// Rows of [`affine`](Self::affine).
     #[must_use]
     pub fn parts(&self) -> usize {

@@ -9,8 +9,8 @@ use drifting_models::ops::{Values, fused};
 use drifting_models::weights;
 use drifting_spec::Stream;
 use drifting_train::drift::{
-    DriftSettings, Features, KeyBatch, KeyOutcome, KeyScale, KeyShape, Products, TensorBatch, TensorMeasured,
-    drift_key, guidance_weight, pool,
+    DriftSettings, Features, KeyBatch, KeyOutcome, KeyScale, KeyShape, Products, TensorBatch, TensorMeans,
+    TensorMeasured, TensorTargets, drift_key, guidance_weight,
 };
 use rayon::prelude::*;
 use serde_json::json;
@@ -65,12 +65,12 @@ impl Objective {
     fn evaluate_on_device(&self) {
         let weight = vec![guidance_weight(ALPHA, GENERATED, UNCONDITIONAL); self.classes];
         let real = Tensor::cat(&[&self.positives, &self.unconditional], 0).unwrap();
-        let batch = TensorBatch::new("layer3", self.shape(), &self.generated, &real, &weight).unwrap();
+        let targets = TensorTargets::new(self.shape(), &weight, &self.device).unwrap();
+        let batch = TensorBatch::new("layer3", self.shape(), &self.generated, &real, &targets).unwrap();
         let measured = TensorMeasured::new(batch, &self.settings).unwrap();
-        let drifts = measured.drifts(&pool(measured.distance_means(), self.settings.scale_scope)).unwrap();
-        let squares: Vec<_> =
-            drifts.square_means().iter().map(|groups| pool(groups, self.settings.scale_scope)).collect();
-        drifts.outcome(&squares, self.classes).unwrap();
+        let pooled = |means: &TensorMeans| means.pool(self.settings.scale_scope).unwrap();
+        let drifts = measured.drifts(&pooled(measured.distance_means())).unwrap();
+        drifts.outcome(&pooled(drifts.square_means()), self.classes).unwrap();
         self.device.synchronize().unwrap();
     }
 

@@ -52,4 +52,4 @@ pub use settings::{
     Coupling, Distances, DriftSettings, Kernel, Products, Reduction, ScaleScope, TemperatureAggregation,
     WeightPlacement,
 };
-pub use tensors::{TensorBatch, TensorDrifts, TensorMeasured};
+pub use tensors::{TensorBatch, TensorDrifts, TensorMeans, TensorMeasured, TensorOutcome, TensorTargets};

@@ -3,9 +3,9 @@
 use super::settings::{DriftSettings, ScaleScope};
 
 /// Least feature scale and least unit of distance.
-const MIN_SCALE: f64 = 1e-3;
+pub(super) const MIN_SCALE: f64 = 1e-3;
 /// Least mean square that a drift is normalised by.
-const MIN_SQUARE: f64 = 1e-8;
+pub(super) const MIN_SQUARE: f64 = 1e-8;
 
 /// The lengths that a class group measures with.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,5 @@
 //! A stretch of class groups with its features.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::Tensor;
@@ -9,10 +8,9 @@ use drifting_spec::ImageShape;
 
 use super::error::StepError;
 use super::objective::StepObjective;
-use crate::drift::{
-    DriftError, Features, KeyBatch, KeyShape, Mean, Measured, TensorBatch, TensorMeasured, distance_means,
-};
-use crate::features::{Encoded, FeatureKey, Views};
+use super::views::{ChunkViews, DeviceViews, HostViews};
+use crate::drift::{KeyShape, TensorTargets};
+use crate::features::Encoded;
 
 /// Images of each class group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +37,7 @@ pub struct RealImages<'a> {
 pub(super) struct Chunk {
     pub(super) generated: Encoded,
     /// Positives of all groups, then unconditional images.
-    real: Encoded,
+    pub(super) real: Encoded,
     groups: Range<usize>,
     sizes: GroupSizes,
 }
@@ -67,112 +65,26 @@ impl Chunk {
     }
 
     /// Access to all features, where they are.
-    pub(super) fn views(&self) -> Result<ChunkViews<'_>, StepError> {
-        Ok(match ops::fused(self.generated.device()) {
+    pub(super) fn views<'a>(&'a self, step: &StepObjective<'a>) -> Result<ChunkViews<'a>, StepError> {
+        let device = self.generated.device();
+        Ok(match ops::fused(device) {
             true => ChunkViews::Host(HostViews {
                 generated: self.generated.views()?,
                 real: self.real.views()?,
                 chunk: self,
             }),
-            false => ChunkViews::Device(DeviceViews(self)),
-        })
-    }
-
-    fn shape(&self, key: &FeatureKey) -> KeyShape {
-        let GroupSizes { generated, positives, unconditional } = self.sizes;
-        let (groups, locations, dim) = (self.groups.len(), key.locations(), key.dim());
-        KeyShape { groups, locations, generated, positives, unconditional, dim }
-    }
-}
-
-/// The features of a [`Chunk`].
-pub(super) enum ChunkViews<'a> {
-    /// As numbers.
-    Host(HostViews<'a>),
-    /// As tensors, on another device.
-    Device(DeviceViews<'a>),
-}
-
-impl ChunkViews<'_> {
-    /// Mean distances of each class group under one key.
-    pub(super) fn distance_means(&self, step: &StepObjective<'_>, key: &FeatureKey) -> Result<Vec<Mean>, StepError> {
-        Ok(match self {
-            Self::Host(views) => distance_means(&views.features(step, key).batch()?, step.settings)?,
-            Self::Device(views) => views.measured(step, key)?.distance_means().to_vec(),
-        })
-    }
-
-    /// Mean squares of the drifts of each temperature and class group, with these mean distances.
-    pub(super) fn square_means(
-        &self,
-        step: &StepObjective<'_>,
-        key: &FeatureKey,
-        mean_distances: &[f64],
-    ) -> Result<Vec<Vec<Mean>>, StepError> {
-        Ok(match self {
-            Self::Host(views) => {
-                let features = views.features(step, key);
-                let measured = Measured::new(&features.batch()?, step.settings)?;
-                measured.drifts(mean_distances)?.square_means().to_vec()
+            false => {
+                // Sizes of a key do not matter.
+                let shape = self.shape(0, 0);
+                let targets = TensorTargets::new(shape, &step.weights[self.groups()], device)?;
+                ChunkViews::Device(DeviceViews { chunk: self, targets })
             }
-            Self::Device(views) => views.measured(step, key)?.drifts(mean_distances)?.square_means().to_vec(),
         })
     }
-}
 
-/// The numbers behind a [`Chunk`].
-pub(super) struct HostViews<'a> {
-    pub(super) generated: Views<'a>,
-    real: Views<'a>,
-    chunk: &'a Chunk,
-}
-
-impl HostViews<'_> {
-    /// The features under one key.
-    pub(super) fn features<'v>(&'v self, step: &StepObjective<'v>, key: &'v FeatureKey) -> KeyFeatures<'v> {
-        KeyFeatures {
-            key: key.name(),
-            shape: self.chunk.shape(key),
-            generated: self.generated.features(step.space, key),
-            real: self.real.features(step.space, key),
-            weights: &step.weights[self.chunk.groups()],
-        }
-    }
-}
-
-/// The tensors of a [`Chunk`].
-pub(super) struct DeviceViews<'a>(&'a Chunk);
-
-impl DeviceViews<'_> {
-    /// The distances under one key.
-    pub(super) fn measured<'v>(
-        &self,
-        step: &StepObjective<'v>,
-        key: &'v FeatureKey,
-    ) -> Result<TensorMeasured<'v>, StepError> {
-        let chunk = self.0;
-        let (generated, real) = (chunk.generated.features(step.space, key)?, chunk.real.features(step.space, key)?);
-        let weights = &step.weights[chunk.groups()];
-        let batch = TensorBatch::new(key.name(), chunk.shape(key), &generated, &real, weights)?;
-        Ok(TensorMeasured::new(batch, step.settings)?)
-    }
-}
-
-/// The features of a stretch of class groups under one key.
-pub(super) struct KeyFeatures<'a> {
-    key: &'a str,
-    shape: KeyShape,
-    generated: Cow<'a, [f32]>,
-    real: Cow<'a, [f32]>,
-    weights: &'a [f32],
-}
-
-impl KeyFeatures<'_> {
-    pub(super) fn batch(&self) -> Result<KeyBatch<'_>, DriftError> {
-        let KeyShape { groups, positives, locations, dim, .. } = self.shape;
-        let middle = (groups * positives * locations * dim).min(self.real.len());
-        let (positives, unconditional) = self.real.split_at(middle);
-        let features = Features { generated: &self.generated, positives, unconditional, weight: self.weights };
-        KeyBatch::new(self.key, self.shape, features)
+    /// Sizes under a key of so many vectors of so many numbers.
+    pub(super) fn shape(&self, locations: usize, dim: usize) -> KeyShape {
+        let GroupSizes { generated, positives, unconditional } = self.sizes;
+        KeyShape { groups: self.groups.len(), locations, generated, positives, unconditional, dim }
     }
 }

@@ -2,10 +2,11 @@
 
 mod error;
 mod groups;
+mod keys;
 mod objective;
-mod phases;
 mod report;
 mod state;
+mod views;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -149,7 +150,8 @@ impl<'a> Trainer<'a> {
         let BatchSettings { classes, generated, positives, unconditional, groups_at_once } = config.batch;
         let mut timings = Timings::default();
         let request = Request { classes, positives, unconditional };
-        let real = timed("data", &mut timings.data, || self.feed.next_among(step, request, self.ranks))?;
+        let real =
+            timed("data", self.space.device(), &mut timings.data, || self.feed.next_among(step, request, self.ranks))?;
         self.ids.clone_from(&real.ids);
         let share = Share::of(self.ranks, real.classes.len());
         self.check_batch(&real, share)?;
@@ -174,8 +176,9 @@ impl<'a> Trainer<'a> {
         let found = objective.evaluate(groups_at_once, &mut timings).map_err(failed)?;
 
         let lr = self.learner.lr();
-        let learned =
-            timed("optimizer", &mut timings.optimizer, || self.learner.step(self.generator.params(), &found.gradients));
+        let learned = timed("optimizer", self.space.device(), &mut timings.optimizer, || {
+            self.learner.step(self.generator.params(), &found.gradients)
+        });
         let norms = learned.map_err(|source| failed(source.into()))?;
         self.remember(&found.scales);
         Ok(StepReport {

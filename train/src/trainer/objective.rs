@@ -12,11 +12,11 @@ use drifting_models::Generator;
 use drifting_spec::Inputs;
 
 use super::error::StepError;
-use super::groups::{Chunk, ChunkViews, GroupSizes, RealImages};
-use super::phases::Phases;
+use super::groups::{Chunk, GroupSizes, RealImages};
+use super::keys::Place;
 use super::report::{KeyMetrics, Timings, timed};
-use crate::drift::{DriftSettings, KeyOutcome, KeyScale, Mean, Measured, ScaleScope, pool};
-use crate::features::{FeatureKey, FeatureSpace, Gradients, TensorGradients};
+use crate::drift::{DriftSettings, KeyScale, Mean, ScaleScope, pool};
+use crate::features::FeatureSpace;
 use crate::ranks::{Ranks, Share, sum_tensors};
 use drifting_models::profile;
 
@@ -60,13 +60,13 @@ pub struct Objective {
 
 /// The means of one key over the class groups that were seen so far.
 #[derive(Clone, Debug, Default)]
-struct KeyMeans {
-    distances: Vec<Mean>,
-    squares: Vec<Vec<Mean>>,
+pub(super) struct KeyMeans {
+    pub(super) distances: Vec<Mean>,
+    pub(super) squares: Vec<Vec<Mean>>,
 }
 
 impl KeyMeans {
-    fn extend(&mut self, distances: &[Mean], squares: &[Vec<Mean>]) {
+    pub(super) fn extend(&mut self, distances: &[Mean], squares: &[Vec<Mean>]) {
         self.distances.extend_from_slice(distances);
         self.squares.resize_with(squares.len(), Vec::new);
         self.squares.iter_mut().zip(squares).for_each(|(all, more)| all.extend_from_slice(more));
@@ -86,19 +86,20 @@ impl StepObjective<'_> {
         // All ranks do the same, whether or not their own groups would do with less.
         let streamed = groups_at_once > 0 && self.groups.div_ceil(self.ranks.size()) > groups_at_once;
         let known = if streamed { self.whole_step_means(share, &chunks, timings)? } else { None };
-        let keys = self.space.keys();
-        let mut means = vec![KeyMeans::default(); keys.len()];
-        let mut losses = vec![0.0; keys.len()];
+        let place = Place { share, known: known.as_deref() };
+        let mut found = vec![(KeyMeans::default(), 0.0); self.space.keys().len()];
         let mut gradients = BTreeMap::new();
         for range in chunks {
-            let images = timed("generate", &mut timings.generate, || self.generate(range.clone()))?;
-            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range, &images))?;
-            let seed = timed("drift", &mut timings.drift, || {
-                self.seed(&chunk, (share, known.as_deref()), &mut means, &mut losses)
-            })?;
-            timed("backward", &mut timings.backward, || self.backward(seed, &mut gradients))?;
+            let images =
+                timed("generate", self.space.device(), &mut timings.generate, || self.generate(range.clone()))?;
+            let chunk = timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range, &images))?;
+            let (seed, waiting) =
+                timed("drift", self.space.device(), &mut timings.drift, || self.seed(&chunk, place, &mut found))?;
+            timed("backward", self.space.device(), &mut timings.backward, || self.backward(seed, &mut gradients))?;
+            timed("drift", self.space.device(), &mut timings.drift, || self.read_back(&chunk, &waiting, &mut found))?;
         }
         self.add_up(&mut gradients)?;
+        let (means, losses): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         self.report(gradients, &self.whole_losses(&losses), self.gather(share, &means))
     }
 
@@ -120,30 +121,33 @@ impl StepObjective<'_> {
             return Ok(None);
         }
         let images = chunks.iter().map(|range| {
-            timed("generate", &mut timings.generate, || Ok::<_, StepError>(self.generate(range.clone())?.detach()))
+            timed("generate", self.space.device(), &mut timings.generate, || {
+                Ok::<_, StepError>(self.generate(range.clone())?.detach())
+            })
         });
         let images: Vec<_> = images.collect::<Result<_, _>>()?;
         let mut means = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed("drift", &mut timings.drift, || {
-                let views = chunk.views()?;
-                for (key, means) in keys.iter().zip(&mut means) {
-                    means.distances.extend(views.distance_means(self, key)?);
-                }
+            let chunk =
+                timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed("drift", self.space.device(), &mut timings.drift, || {
+                let found = chunk.views(self)?.distance_means(self, keys)?;
+                means.iter_mut().zip(&found).for_each(|(means, found)| means.distances.extend_from_slice(found));
                 Ok::<_, StepError>(())
             })?;
         }
         let mut means = self.gather(share, &means);
         let mut squares = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk = timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed("drift", &mut timings.drift, || {
-                let views = chunk.views()?;
-                for ((key, means), squares) in keys.iter().zip(&means).zip(&mut squares) {
-                    let distances = share.part(&pool(&means.distances, ScaleScope::Batch), 1)[range.clone()].to_vec();
-                    squares.extend(&[], &views.square_means(self, key, &distances)?);
-                }
+            let chunk =
+                timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            timed("drift", self.space.device(), &mut timings.drift, || {
+                let own = |means: &KeyMeans| {
+                    share.part(&pool(&means.distances, ScaleScope::Batch), 1)[range.clone()].to_vec()
+                };
+                let distances: Vec<_> = means.iter().map(own).collect();
+                let found = chunk.views(self)?.square_means(self, keys, &distances)?;
+                squares.iter_mut().zip(&found).for_each(|(squares, found)| squares.extend(&[], found));
                 Ok::<_, StepError>(())
             })?;
         }
@@ -202,82 +206,6 @@ impl StepObjective<'_> {
         let sums = sum_tensors(self.ranks, mine)?;
         gradients.extend(params.into_iter().map(|(name, _)| name.to_owned()).zip(sums));
         Ok(())
-    }
-
-    /// A scalar whose backward hands the generated images and maps of a stretch of groups their gradients; means and losses of
-    /// all keys are added to what was found in stretches before.
-    fn seed(
-        &self,
-        chunk: &Chunk,
-        (share, known): (Share, Option<&[KeyMeans]>),
-        means: &mut [KeyMeans],
-        losses: &mut [f64],
-    ) -> Result<Option<Tensor>, StepError> {
-        let keys = self.space.keys().iter().zip(means).zip(losses).enumerate();
-        let keys =
-            keys.map(|(at, ((key, seen), loss))| (key, (chunk.groups(), share, known.map(|all| &all[at])), seen, loss));
-        match chunk.views()? {
-            ChunkViews::Host(views) => {
-                let mut pulled = Gradients::new(self.space);
-                for (key, whole, seen, loss) in keys {
-                    let features = views.features(self, key);
-                    let measured = Measured::new(&features.batch()?, self.settings)?;
-                    let outcome = self.key(key, &measured, whole, seen)?;
-                    *loss += outcome.loss;
-                    pulled.add(self.space, &views.generated, key, outcome.gradient);
-                }
-                drop(views);
-                Ok(pulled.seed(&chunk.generated)?)
-            }
-            ChunkViews::Device(views) => {
-                let mut pulled = TensorGradients::new(&chunk.generated);
-                for (key, whole, seen, loss) in keys {
-                    let outcome = self.key(key, &views.measured(self, key)?, whole, seen)?;
-                    *loss += outcome.loss;
-                    pulled.add(self.space, &chunk.generated, key, &outcome.gradient)?;
-                }
-                Ok(pulled.seed(&chunk.generated)?)
-            }
-        }
-    }
-
-    /// Loss and gradient of one key for one stretch of groups; its means go to `seen`.
-    fn key<G>(
-        &self,
-        key: &FeatureKey,
-        measured: &dyn Phases<G>,
-        (range, share, known): (Range<usize>, Share, Option<&KeyMeans>),
-        seen: &mut KeyMeans,
-    ) -> Result<KeyOutcome<G>, StepError> {
-        let scope = self.settings.scale_scope;
-        let past = self.past.get(key.name()).filter(|_| scope == ScaleScope::Ema);
-        let distances = match (past, known) {
-            (Some(past), _) => vec![past.distance; range.len()],
-            (None, Some(known)) => share.part(&pool(&known.distances, scope), 1)[range.clone()].to_vec(),
-            (None, None) => self.pooled(share, &[measured.distance_means()]).concat(),
-        };
-        let drifts = measured.drifts(&distances)?;
-        let squares = drifts.square_means();
-        let mean_squares: Vec<Vec<f64>> = match (past, known) {
-            (Some(past), _) => past.squares.iter().map(|&square| vec![square; range.len()]).collect(),
-            (None, Some(known)) => {
-                let own = |squares: &Vec<Mean>| share.part(&pool(squares, scope), 1)[range.clone()].to_vec();
-                known.squares.iter().map(own).collect()
-            }
-            (None, None) => self.pooled(share, &squares.iter().map(Vec::as_slice).collect::<Vec<_>>()),
-        };
-        seen.extend(measured.distance_means(), squares);
-        Ok(drifts.outcome(&mean_squares, self.groups)?)
-    }
-
-    /// What each of this rank's class groups is normalised by, from lists of one mean for each.
-    fn pooled(&self, share: Share, lists: &[&[Mean]]) -> Vec<Vec<f64>> {
-        let scope = self.settings.scale_scope;
-        if scope == ScaleScope::Group {
-            return lists.iter().map(|means| pool(means, scope)).collect();
-        }
-        let all = share.gather(self.ranks, lists);
-        all.iter().map(|means| share.part(&pool(means, scope), 1).to_vec()).collect()
     }
 
     /// The images of a stretch of groups, with their graph.

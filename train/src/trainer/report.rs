@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use drifting_models::profile;
 use serde::Serialize;
 
@@ -50,11 +51,16 @@ impl Timings {
     }
 }
 
-/// The result of `task`, which is the part `name` of a step; the time that it took is added to `total`.
-pub(super) fn timed<T>(name: &'static str, total: &mut Duration, task: impl FnOnce() -> T) -> T {
+/// The result of `task`, which is the part `name` of a step; the time that it took is added to `total`: that until all is queued,
+/// on a device that computes by itself, or while spans are recorded until it is done.
+pub(super) fn timed<T>(name: &'static str, device: &Device, total: &mut Duration, task: impl FnOnce() -> T) -> T {
     let _span = profile::span(name);
     let started = Instant::now();
     let result = task();
+    if profile::recording() {
+        // A device that has failed says so at its next use.
+        let _ = device.synchronize();
+    }
     *total += started.elapsed();
     result
 }

@@ -14,6 +14,7 @@ use drifting_train::config::DeviceName;
 mod exact;
 #[path = "../step/golden.rs"]
 mod golden;
+mod ranks;
 #[path = "../step/streaming.rs"]
 mod streaming;
 #[path = "../step/support.rs"]

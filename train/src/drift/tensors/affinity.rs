@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::super::batch::Columns;
 use super::super::settings::{Coupling, DriftSettings, Kernel, WeightPlacement};
-use super::{TensorBatch, TensorResult};
+use super::{TensorBatch, TensorResult, TensorTargets};
 
 /// Dimension of the samples x, after groups and locations.
 const SAMPLES: usize = 2;
@@ -30,16 +30,14 @@ pub(super) struct Affinities<'a> {
 }
 
 impl<'a> Affinities<'a> {
-    pub(super) fn new(batch: &TensorBatch<'_>, settings: &'a DriftSettings, itself: &'a Tensor) -> TensorResult<Self> {
-        let columns = batch.columns();
-        let groups = batch.weight.len();
-        let weights: Vec<f32> =
-            (0..groups).flat_map(|group| batch.weights(group)).map(|weight| weight as f32).collect();
-        let weights = Tensor::from_vec(weights, (groups, 1, 1, columns.targets), itself.device())?;
+    pub(super) fn new(batch: &'a TensorBatch<'a>, settings: &'a DriftSettings) -> TensorResult<Self> {
+        let TensorTargets { weight, columns, weights, itself, .. } = batch.targets;
+        let weights = weights.reshape((weight.len(), 1, 1, columns.targets))?;
         let others = (columns.own - usize::from(settings.mask_self_negatives)) as f64;
         let unconditional = (columns.negatives - columns.own) as f64;
-        let pushing = batch.spread(batch.weight.iter().map(|&weight| others + f64::from(weight) * unconditional))?;
-        Ok(Self { settings, columns, itself, weights, pushing })
+        let pushing = weight.iter().map(|&weight| (others + f64::from(weight) * unconditional) as f32);
+        let pushing = Tensor::from_iter(pushing, itself.device())?.reshape(((), 1, 1, 1))?;
+        Ok(Self { settings, columns: *columns, itself, weights, pushing })
     }
 
     /// The coefficients c `[groups, T, Ng, targets]` of V = sum of c y, whose rows sum to 0, from scaled and masked distances.

@@ -76,8 +76,6 @@ pub(super) fn coefficients(
     }
     let device = distances.device();
     let (problems, temperatures) = (groups * locations, settings.temperatures.len());
-    let weights = (0..groups).flat_map(|group| batch.weights(group)).map(|weight| weight as f32).collect::<Vec<_>>();
-    let weights = Tensor::from_vec(weights, (groups, targets), device)?;
     let temperature = Tensor::from_slice(&settings.temperatures, temperatures, device)?;
     let gaussian = usize::from(settings.kernel == Kernel::Gaussian);
     let sizes = [problems, locations, generated, targets, negatives, gaussian].map(Argument::Count);
@@ -88,7 +86,8 @@ pub(super) fn coefficients(
         Launch { grid: [temperatures * problems, 1, 1], threads: THREADS, shared },
         device,
         [Output::f32(&[temperatures, groups, locations, generated, targets])],
-        &[&[distances, scales, &weights, &temperature].map(Argument::Input)[..], &sizes, &numbers].concat(),
+        &[&[distances, scales, &batch.targets.weights, &temperature].map(Argument::Input)[..], &sizes, &numbers]
+            .concat(),
     )?;
     Ok(Some(coefficients))
 }

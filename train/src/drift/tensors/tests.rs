@@ -1,6 +1,10 @@
+use candle_core::{DType, Device, Tensor};
 use drifting_spec::Stream;
 
-use super::super::{Coupling, Kernel, ScaleScope, WeightPlacement, drift_key, pool};
+use super::super::{
+    Coupling, Distances, DriftError, DriftSettings, Features, Kernel, KeyBatch, KeyOutcome, KeyShape, Mean, Measured,
+    Reduction, ScaleScope, TemperatureAggregation, WeightPlacement, drift_key, pool,
+};
 use super::*;
 
 const SHAPE: KeyShape = KeyShape { groups: 3, locations: 4, generated: 5, positives: 6, unconditional: 2, dim: 7 };
@@ -31,25 +35,31 @@ impl Numbers {
         KeyBatch::new("test", shape, Features { generated, positives, unconditional, weight }).unwrap()
     }
 
-    fn on_device(&self, shape: KeyShape) -> Result<TensorBatch<'static>, DriftError> {
+    fn on_device<'a>(&self, shape: KeyShape, targets: &'a TensorTargets<'a>) -> Result<TensorBatch<'a>, DriftError> {
         let tensor = |numbers: &[f32]| {
             let images = numbers.len() / (shape.locations * shape.dim);
             Tensor::from_slice(numbers, (images, shape.locations, shape.dim), &Device::Cpu).unwrap()
         };
         let real = tensor(&[&self.positives[..], &self.unconditional[..]].concat());
-        TensorBatch::new("test", shape, &tensor(&self.generated), &real, &WEIGHTS[..shape.groups])
+        TensorBatch::new("test", shape, &tensor(&self.generated), &real, targets)
     }
+}
+
+fn targets(shape: KeyShape) -> TensorTargets<'static> {
+    TensorTargets::new(shape, &WEIGHTS[..shape.groups], &Device::Cpu).unwrap()
 }
 
 /// Loss, gradient, distances and squares by tensors.
 fn by_tensors(numbers: &Numbers, shape: KeyShape, settings: &DriftSettings) -> (KeyOutcome, Vec<Mean>, Vec<Vec<Mean>>) {
-    let measured = TensorMeasured::new(numbers.on_device(shape).unwrap(), settings).unwrap();
-    let drifts = measured.drifts(&pool(measured.distance_means(), settings.scale_scope)).unwrap();
-    let squares = drifts.square_means().to_vec();
-    let pooled: Vec<_> = squares.iter().map(|groups| pool(groups, settings.scale_scope)).collect();
-    let KeyOutcome { gradient, loss } = drifts.outcome(&pooled, shape.groups).unwrap();
-    let gradient = gradient.flatten_all().unwrap().to_vec1().unwrap();
-    (KeyOutcome { gradient, loss }, measured.distance_means().to_vec(), squares)
+    let targets = targets(shape);
+    let measured = TensorMeasured::new(numbers.on_device(shape, &targets).unwrap(), settings).unwrap();
+    let distances = measured.distance_means();
+    let drifts = measured.drifts(&distances.pool(settings.scale_scope).unwrap()).unwrap();
+    let squares = drifts.square_means();
+    let found = drifts.outcome(&squares.pool(settings.scale_scope).unwrap(), shape.groups).unwrap();
+    let gradient = found.gradient.flatten_all().unwrap().to_vec1().unwrap();
+    let outcome = KeyOutcome { gradient, loss: found.loss.to_scalar().unwrap() };
+    (outcome, distances.read().unwrap().concat(), squares.read().unwrap())
 }
 
 /// Settings that differ from the official ones in one thing each.
@@ -144,15 +154,24 @@ fn what_does_not_fit_is_named() {
     let settings = DriftSettings::default();
     let place = (SHAPE.positives + 1) * SHAPE.locations * SHAPE.dim + 2 * SHAPE.dim + 3;
     numbers.positives[place] = f32::NAN;
-    let error = TensorMeasured::new(numbers.on_device(SHAPE).unwrap(), &settings).unwrap_err().to_string();
+    let all = targets(SHAPE);
+    let measured = TensorMeasured::new(numbers.on_device(SHAPE, &all).unwrap(), &settings).unwrap();
+    let means = measured.distance_means().read().unwrap().concat();
+    let error = measured.check(&means).unwrap_err().to_string();
     assert!(error.contains("feature key test: class group 1, location 2: positive features hold NaN"), "{error}");
     let other = KeyShape { dim: 8, ..SHAPE };
     let tensor = Tensor::zeros((15, 4, 7), DType::F32, &Device::Cpu).unwrap();
-    let error = TensorBatch::new("test", other, &tensor, &tensor, &WEIGHTS).unwrap_err().to_string();
+    let error = TensorBatch::new("test", other, &tensor, &tensor, &all).unwrap_err().to_string();
     assert!(error.contains("generated features [15, 4, 7], expected [15, 4, 8]"), "{error}");
     let none = KeyShape { positives: 0, ..SHAPE };
-    let error = TensorBatch::new("test", none, &tensor, &tensor, &WEIGHTS).unwrap_err().to_string();
+    let error = TensorBatch::new("test", none, &tensor, &tensor, &all).unwrap_err().to_string();
     assert!(error.contains("needs at least one of its positives"), "{error}");
-    let measured = TensorMeasured::new(Numbers::of(SHAPE).on_device(SHAPE).unwrap(), &settings).unwrap();
-    assert!(measured.drifts(&[1.0]).unwrap_err().to_string().contains("1 mean distances for 3 class groups"));
+    let more = KeyShape { positives: 7, ..SHAPE };
+    let error = Numbers::of(more).on_device(more, &all).unwrap_err().to_string();
+    assert!(error.contains("targets: 14") && error.contains("targets: 13"), "{error}");
+    let measured = TensorMeasured::new(Numbers::of(SHAPE).on_device(SHAPE, &all).unwrap(), &settings).unwrap();
+    let means = measured.distance_means().read().unwrap().concat();
+    measured.check(&means).unwrap();
+    let one = Tensor::ones(1, DType::F64, &Device::Cpu).unwrap();
+    assert!(measured.drifts(&one).unwrap_err().to_string().contains("1 mean distances for 3 class groups"));
 }
