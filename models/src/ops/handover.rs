@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::storage::slice;
+use super::storage::Values;
 
 type Take = dyn Fn(&[Tensor], Tensor) -> Result<()> + Send + Sync;
 
@@ -26,10 +26,12 @@ impl Handover {
     /// # Errors
     /// The device fails.
     pub fn of(&self, parameters: Vec<Tensor>, x: &Tensor) -> Result<Tensor> {
-        if !x.track_op() {
-            return Ok(x.clone());
+        let x = x.detach().contiguous()?;
+        // Where the graph ends: the engine wants a gradient for everything before.
+        match parameters.iter().find(|parameter| parameter.is_variable()).cloned() {
+            Some(end) => end.apply_op1(Handed { x, parameters, take: Arc::clone(&self.0) }),
+            None => Ok(x),
         }
-        x.contiguous()?.apply_op1(Handed { parameters, take: Arc::clone(&self.0) })
     }
 }
 
@@ -40,6 +42,7 @@ impl fmt::Debug for Handover {
 }
 
 struct Handed {
+    x: Tensor,
     parameters: Vec<Tensor>,
     take: Arc<Take>,
 }
@@ -49,15 +52,15 @@ impl CustomOp1 for Handed {
         "handover"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(slice(x, layout)?.to_vec()), layout.shape().clone()))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(Values::of(&self.x)?.to_vec()), self.x.shape().clone()))
     }
 
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        match layout.contiguous_offsets() {
-            // A copy is one of all numbers that x shares its memory with.
-            Some((0, _)) => Ok((x.try_clone(layout)?, layout.shape().clone())),
-            _ => candle_core::bail!("{} of a part of a tensor", self.name()),
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (storage, layout) = self.x.storage_and_layout();
+        match (&*storage, layout.start_offset()) {
+            (Storage::Cuda(storage), 0) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
+            _ => bail!("{} of a part of a tensor", self.name()),
         }
     }
 
@@ -92,9 +95,8 @@ mod tests {
         let store = handed.sqr().unwrap().sum_all().unwrap().backward().unwrap();
         assert!(store.get(&a).is_none() && store.get(&b).is_none());
         assert_eq!(*taken.lock().unwrap(), [(vec![a.id(), b.id()], vec![2.0, 6.0, 4.0, 6.0])]);
-        // Constants have none.
-        let constant = flat.detach();
-        assert_eq!(handover.of(Vec::new(), &constant).unwrap().id(), constant.id());
+        let constant = handover.of(vec![flat.detach()], &flat).unwrap();
+        assert!(!constant.track_op(), "a constant has no gradient");
     }
 
     #[test]

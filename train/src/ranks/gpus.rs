@@ -2,13 +2,30 @@
 
 use std::ffi::c_char;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::cuda_backend::cudarc::nccl::{Comm, Id, ReduceOp};
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
+use super::Sums;
+
 /// The GPUs of all ranks, one each.
+#[derive(Clone, Debug)]
+pub(super) struct Gpus {
+    comm: Arc<Mutex<Communicator>>,
+    /// Where the network computes.
+    computes: Arc<CudaStream>,
+    /// Where sums are: what is queued there runs beside what computes.
+    adds: Arc<CudaStream>,
+}
+
 #[derive(Debug)]
-pub(super) struct Gpus(Comm);
+struct Communicator(Comm);
+
+// SAFETY: NCCL takes calls from any thread, one at a time, which a mutex sees to.
+#[allow(unsafe_code)]
+unsafe impl Send for Communicator {}
 
 /// Bytes of the name by which GPUs find each other.
 pub(super) type Name = [u8; 128];
@@ -29,12 +46,10 @@ impl Gpus {
         }
         share(&mut name);
         let id = Id::uninit(name.map(|byte| c_char::from_ne_bytes([byte])));
-        Comm::from_rank(device.cuda_stream(), rank, size, id).map(Self).map_err(failed)
-    }
-
-    /// Adds up the numbers of all ranks in a tensor that nothing else holds.
-    pub(super) fn sum(&self, tensor: &Tensor) -> Result<()> {
-        tensor.inplace_op1(&Sum(&self.0))
+        let computes = device.cuda_stream();
+        let adds = computes.fork().map_err(candle_core::Error::wrap)?;
+        let comm = Comm::from_rank(Arc::clone(&adds), rank, size, id).map_err(failed)?;
+        Ok(Self { comm: Arc::new(Mutex::new(Communicator(comm))), computes, adds })
     }
 }
 
@@ -43,7 +58,35 @@ fn failed(error: impl Debug) -> candle_core::Error {
     candle_core::Error::Msg(format!("NCCL: {error:?}: {help}"))
 }
 
-struct Sum<'a>(&'a Comm);
+/// Sums that are queued as soon as they are begun.
+#[derive(Debug)]
+pub(super) struct Queued {
+    gpus: Gpus,
+    begun: Vec<Tensor>,
+}
+
+impl Queued {
+    pub(super) fn new(gpus: Gpus) -> Self {
+        Self { gpus, begun: Vec::new() }
+    }
+}
+
+impl Sums for Queued {
+    fn begin(&mut self, tensor: Tensor) -> Result<()> {
+        // Not before its numbers are there.
+        self.gpus.adds.join(&self.gpus.computes).map_err(candle_core::Error::wrap)?;
+        tensor.inplace_op1(&Sum(&self.gpus))?;
+        self.begun.push(tensor);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<Tensor>> {
+        self.gpus.computes.join(&self.gpus.adds).map_err(candle_core::Error::wrap)?;
+        Ok(std::mem::take(&mut self.begun))
+    }
+}
+
+struct Sum<'a>(&'a Gpus);
 
 impl InplaceOp1 for Sum<'_> {
     fn name(&self) -> &'static str {
@@ -57,6 +100,7 @@ impl InplaceOp1 for Sum<'_> {
     fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
         let Some((first, end)) = layout.contiguous_offsets() else { bail!("{} of scattered numbers", self.name()) };
         let mut values = storage.as_cuda_slice_mut::<f32>()?.slice_mut(first..end);
-        self.0.all_reduce_in_place(&mut values, &ReduceOp::Sum).map(drop).map_err(failed)
+        let Communicator(comm) = &*self.0.comm.lock().unwrap_or_else(PoisonError::into_inner);
+        comm.all_reduce_in_place(&mut values, &ReduceOp::Sum).map(drop).map_err(failed)
     }
 }

@@ -1,29 +1,32 @@
 //! Processes that take a step together: each has some of the class groups, all have the same weights.
 //!
 //! Class groups meet in two places only: in the means that scales are made of, which are gathered group by group in the order of
-//! the groups, and in the gradient, which is added up. So N ranks compute what one would, but for the order in which gradients
+//! the groups, and in the gradient, which is added up while the way back goes on. So N ranks compute what one would, but for the order in which gradients
 //! are added.
 
 #[cfg(feature = "nccl")]
 mod gpus;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod on_thread;
 mod share;
+mod sums;
 #[cfg(test)]
 mod threads;
 
 use std::fmt::Debug;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result};
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
+pub use self::on_thread::OnThread;
 pub use self::share::Share;
+pub(crate) use self::sums::Buckets;
+use self::sums::Same;
+pub use self::sums::Sums;
 #[cfg(test)]
 pub(crate) use self::threads::together;
-
-/// Numbers that are added up at once.
-const BUCKET: usize = 1 << 22;
 
 /// The processes of a run. What a rank calls, all others must call too, in the same order.
 pub trait Ranks: Debug {
@@ -36,16 +39,11 @@ pub trait Ranks: Debug {
     /// The numbers of all ranks, one rank after the other; they need not be equally many.
     fn gather(&self, mine: &[f64]) -> Vec<f64>;
 
-    /// Adds up the numbers of all ranks, number by number; each rank receives the same.
-    fn sum(&self, values: &mut [f32]);
-
-    /// As [`sum`](Self::sum), of a tensor that nothing else holds; false where its numbers have to pass through the host.
+    /// What adds up tensors of all ranks, number by number, while this rank goes on; each rank receives the same sums.
     ///
     /// # Errors
-    /// The tensor's device fails.
-    fn sum_in_place(&self, _: &Tensor) -> Result<bool> {
-        Ok(false)
-    }
+    /// The ranks' devices cannot be joined.
+    fn sums(&self, device: &Device) -> Result<Box<dyn Sums>>;
 
     /// Hands every rank a message, and receives one from each: `messages[i]` goes to rank i, and rank i's comes in its place.
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>>;
@@ -71,7 +69,9 @@ impl Ranks for Alone {
         mine.to_vec()
     }
 
-    fn sum(&self, _: &mut [f32]) {}
+    fn sums(&self, _: &Device) -> Result<Box<dyn Sums>> {
+        Ok(Box::new(Same::default()))
+    }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         messages
@@ -82,52 +82,19 @@ impl Ranks for Alone {
     }
 }
 
-/// Adds up tensors over all ranks, in buckets that hold several small ones or a large one.
-///
-/// # Errors
-/// The tensors' device fails.
-pub(crate) fn sum_tensors(ranks: &dyn Ranks, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-    if ranks.size() == 1 {
-        return Ok(tensors);
-    }
-    let mut sums = Vec::with_capacity(tensors.len());
-    let mut bucket = Vec::new();
-    let mut tensors = tensors.into_iter().peekable();
-    while let Some(tensor) = tensors.next() {
-        bucket.push(tensor);
-        let numbers: usize = bucket.iter().map(Tensor::elem_count).sum();
-        if tensors.peek().is_none_or(|next| numbers + next.elem_count() > BUCKET) {
-            sums.extend(sum_bucket(ranks, std::mem::take(&mut bucket))?);
-        }
-    }
-    Ok(sums)
-}
-
-fn sum_bucket(ranks: &dyn Ranks, tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-    let (shapes, device) = (tensors.iter().map(|t| t.shape().clone()).collect::<Vec<_>>(), tensors[0].device().clone());
-    let flat = tensors.into_iter().map(|tensor| tensor.flatten_all()).collect::<Result<Vec<_>>>()?;
-    // Of one tensor, the same one comes back.
-    let mut sum = if flat.len() == 1 { flat[0].copy()? } else { Tensor::cat(&flat, 0)? };
-    drop(flat);
-    if !ranks.sum_in_place(&sum)? {
-        let mut values = sum.to_vec1::<f32>()?;
-        ranks.sum(&mut values);
-        sum = Tensor::from_vec(values, sum.shape(), &device)?;
-    }
-    let mut first = 0;
-    let parts = shapes.into_iter().map(|shape| {
-        let part = sum.narrow(0, first, shape.elem_count())?.reshape(&shape);
-        first += shape.elem_count();
-        part
-    });
-    parts.collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Tensor};
 
+    use super::sums::BUCKET;
     use super::*;
+
+    /// Adds up tensors over all ranks.
+    fn sum_tensors(ranks: &dyn Ranks, tensors: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+        let mut buckets = Buckets::new(ranks, tensors[0].device())?;
+        tensors.iter().try_for_each(|tensor| buckets.add(tensor))?;
+        buckets.finish()
+    }
 
     #[test]
     fn messages_reach_whom_they_are_for() {
@@ -148,7 +115,7 @@ mod tests {
                 let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| value(tensor, i)).collect();
                 Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
             });
-            sum_tensors(ranks, tensors.collect()).unwrap()
+            sum_tensors(ranks, &tensors.collect::<Vec<_>>()).unwrap()
         });
         for sums in found {
             assert_eq!(sums.len(), shapes.len());
@@ -159,6 +126,6 @@ mod tests {
             }
         }
         let alone = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
-        assert_eq!(sum_tensors(&Alone, vec![alone]).unwrap()[0].to_vec1::<f32>().unwrap(), [1.0; 3]);
+        assert_eq!(sum_tensors(&Alone, &[alone]).unwrap()[0].to_vec1::<f32>().unwrap(), [1.0; 3]);
     }
 }

@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use std::fmt;
 
 #[cfg(feature = "nccl")]
-use candle_core::{Device, Result, Tensor};
+use candle_core::CudaDevice;
+use candle_core::{Device, Result};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::datatype::{Partition, PartitionMut};
@@ -15,9 +16,9 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::Root;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 
-use super::Ranks;
 #[cfg(feature = "nccl")]
-use super::gpus::Gpus;
+use super::gpus::{Gpus, Queued};
+use super::{OnThread, Ranks, Sums};
 
 /// Bytes that a rank hands another one at once: MPI counts them in 32 bits.
 const PIECE: usize = 1 << 22;
@@ -35,9 +36,9 @@ impl Mpi {
     /// Joins the other processes; `None` where MPI cannot be begun, or was before.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let (universe, threading) = mpi::initialize_with_threading(Threading::Funneled)?;
-        // The loop of a run calls from one thread.
-        (threading >= Threading::Funneled).then(|| Self {
+        let (universe, threading) = mpi::initialize_with_threading(Threading::Serialized)?;
+        // The loop of a run calls from one thread, or waits for one that adds up.
+        (threading >= Threading::Serialized).then(|| Self {
             #[cfg(feature = "nccl")]
             gpus: OnceCell::new(),
             world: universe.world(),
@@ -71,28 +72,14 @@ impl Ranks for Mpi {
         all
     }
 
-    fn sum(&self, values: &mut [f32]) {
-        // MPI counts numbers in 32 bits.
-        for values in values.chunks_mut(1 << 30) {
-            let mine = values.to_vec();
-            self.world.all_reduce_into(&mine[..], values, SystemOperation::sum());
+    fn sums(&self, device: &Device) -> Result<Box<dyn Sums>> {
+        #[cfg(feature = "nccl")]
+        if let Device::Cuda(device) = device {
+            return Ok(Box::new(Queued::new(self.gpus(device)?)));
         }
-    }
-
-    #[cfg(feature = "nccl")]
-    fn sum_in_place(&self, tensor: &Tensor) -> Result<bool> {
-        let Device::Cuda(device) = tensor.device() else { return Ok(false) };
-        let gpus = match self.gpus.get() {
-            Some(gpus) => gpus,
-            None => {
-                let ranks = (self.rank(), self.size());
-                let gpus =
-                    Gpus::join(device, ranks, |name| self.world.process_at_rank(0).broadcast_into(&mut name[..]))?;
-                self.gpus.get_or_init(|| gpus)
-            }
-        };
-        gpus.sum(tensor)?;
-        Ok(true)
+        let _ = device;
+        // The thread's own handle: this one's cannot leave its thread.
+        Ok(Box::new(OnThread::start(|values| sum(&SimpleCommunicator::world(), values))))
     }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -124,6 +111,28 @@ impl Ranks for Mpi {
 
     fn abort(&self) -> ! {
         self.world.abort(1)
+    }
+}
+
+#[cfg(feature = "nccl")]
+impl Mpi {
+    /// The GPUs of all ranks, which are joined when they are first wanted.
+    fn gpus(&self, device: &CudaDevice) -> Result<Gpus> {
+        if let Some(gpus) = self.gpus.get() {
+            return Ok(gpus.clone());
+        }
+        let ranks = (self.rank(), self.size());
+        let gpus = Gpus::join(device, ranks, |name| self.world.process_at_rank(0).broadcast_into(&mut name[..]))?;
+        Ok(self.gpus.get_or_init(|| gpus).clone())
+    }
+}
+
+/// Adds up the numbers of all ranks in place.
+fn sum(world: &SimpleCommunicator, values: &mut [f32]) {
+    // MPI counts numbers in 32 bits.
+    for values in values.chunks_mut(1 << 30) {
+        let mine = values.to_vec();
+        world.all_reduce_into(&mine[..], values, SystemOperation::sum());
     }
 }
 

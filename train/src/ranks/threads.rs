@@ -1,9 +1,11 @@
 //! Ranks that are threads of a test.
 
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use super::Ranks;
+use candle_core::{Device, Result};
+
+use super::{OnThread, Ranks, Sums};
 
 #[derive(Debug)]
 struct Shared {
@@ -13,26 +15,27 @@ struct Shared {
     messages: Mutex<Vec<Vec<Vec<u8>>>>,
 }
 
-#[derive(Debug)]
-struct Thread<'a> {
+#[derive(Clone, Debug)]
+struct Thread {
     rank: usize,
     size: usize,
-    shared: &'a Shared,
+    shared: Arc<Shared>,
 }
 
 /// What `task` gives in each of `size` ranks.
 pub(crate) fn together<T: Send>(size: usize, task: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
     let (barrier, numbers, messages) =
         (Barrier::new(size), Mutex::new(vec![Vec::new(); size]), Mutex::new(vec![Vec::new(); size]));
-    let shared = Shared { barrier, numbers, messages };
-    let (shared, task) = (&shared, &task);
+    let shared = Arc::new(Shared { barrier, numbers, messages });
+    let task = &task;
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || task(&Thread { rank, size, shared }))).collect();
+        let thread = |rank| Thread { rank, size, shared: Arc::clone(&shared) };
+        let threads: Vec<_> = (0..size).map(thread).map(|thread| scope.spawn(move || task(&thread))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
-impl Thread<'_> {
+impl Thread {
     /// What all ranks lay in `place`.
     fn meet<T: Clone>(&self, place: &Mutex<Vec<T>>, mine: T) -> Vec<T> {
         place.lock().unwrap()[self.rank] = mine;
@@ -41,9 +44,16 @@ impl Thread<'_> {
         self.shared.barrier.wait();
         all
     }
+
+    fn sum(&self, values: &mut [f32]) {
+        let all = self.meet(&self.shared.numbers, values.iter().map(|&value| f64::from(value)).collect());
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = all.iter().fold(0.0, |sum, numbers| sum + numbers[i] as f32);
+        }
+    }
 }
 
-impl Ranks for Thread<'_> {
+impl Ranks for Thread {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -56,11 +66,9 @@ impl Ranks for Thread<'_> {
         self.meet(&self.shared.numbers, mine.to_vec()).concat()
     }
 
-    fn sum(&self, values: &mut [f32]) {
-        let all = self.meet(&self.shared.numbers, values.iter().map(|&value| f64::from(value)).collect());
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = all.iter().fold(0.0, |sum, numbers| sum + numbers[i] as f32);
-        }
+    fn sums(&self, _: &Device) -> Result<Box<dyn Sums>> {
+        let ranks = self.clone();
+        Ok(Box::new(OnThread::start(move |values| ranks.sum(values))))
     }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {

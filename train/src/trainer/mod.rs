@@ -1,6 +1,7 @@
 //! One training step after another (paper appendix A.9, Algorithm 1).
 
 mod error;
+mod gradients;
 mod groups;
 mod keys;
 mod objective;

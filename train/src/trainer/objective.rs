@@ -12,13 +12,13 @@ use drifting_models::Generator;
 use drifting_spec::Inputs;
 
 use super::error::StepError;
+use super::gradients::Shared;
 use super::groups::{Chunk, GroupSizes, RealImages};
 use super::keys::Place;
 use super::report::{KeyMetrics, Timings, timed};
 use crate::drift::{DriftSettings, KeyScale, Mean, ScaleScope, pool};
 use crate::features::FeatureSpace;
-use crate::ranks::{Ranks, Share, sum_tensors};
-use drifting_models::profile;
+use crate::ranks::{Ranks, Share};
 
 /// Everything that the objective of a step depends on.
 #[derive(Clone, Copy, Debug)]
@@ -89,16 +89,27 @@ impl StepObjective<'_> {
         let place = Place { share, known: known.as_deref() };
         let mut found = vec![(KeyMeans::default(), 0.0); self.space.keys().len()];
         let mut gradients = BTreeMap::new();
+        let shared = Shared::new(self.ranks, self.generator.params())?;
+        let handing = shared.as_ref().map(|shared| self.generator.handing(shared.handover()));
+        let generator = handing.as_ref().unwrap_or(self.generator);
+        let mut remaining = chunks.len();
         for range in chunks {
-            let images =
-                timed("generate", self.space.device(), &mut timings.generate, || self.generate(range.clone()))?;
+            remaining -= 1;
+            let images = timed("generate", self.space.device(), &mut timings.generate, || {
+                self.generate(generator, range.clone())
+            })?;
             let chunk = timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range, &images))?;
             let (seed, waiting) =
                 timed("drift", self.space.device(), &mut timings.drift, || self.seed(&chunk, place, &mut found))?;
+            if let (Some(shared), 0) = (&shared, remaining) {
+                shared.last();
+            }
             timed("backward", self.space.device(), &mut timings.backward, || self.backward(seed, &mut gradients))?;
             timed("drift", self.space.device(), &mut timings.drift, || self.read_back(&chunk, &waiting, &mut found))?;
         }
-        self.add_up(&mut gradients)?;
+        if let Some(shared) = shared {
+            gradients = shared.finish(self.generator.params(), &mut gradients)?;
+        }
         let (means, losses): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         self.report(gradients, &self.whole_losses(&losses), self.gather(share, &means))
     }
@@ -122,7 +133,7 @@ impl StepObjective<'_> {
         }
         let images = chunks.iter().map(|range| {
             timed("generate", self.space.device(), &mut timings.generate, || {
-                Ok::<_, StepError>(self.generate(range.clone())?.detach())
+                Ok::<_, StepError>(self.generate(self.generator, range.clone())?.detach())
             })
         });
         let images: Vec<_> = images.collect::<Result<_, _>>()?;
@@ -191,26 +202,9 @@ impl StepObjective<'_> {
         (0..losses.len()).map(|key| all.iter().skip(key).step_by(losses.len()).sum()).collect()
     }
 
-    /// Adds up the gradients of all ranks.
-    fn add_up(&self, gradients: &mut BTreeMap<String, Tensor>) -> Result<(), StepError> {
-        if self.ranks.size() == 1 {
-            return Ok(());
-        }
-        let _span = profile::span("gradients of all ranks");
-        let params: Vec<_> = self.generator.params().iter().collect();
-        let mine = params.iter().map(|(name, var)| match gradients.remove(*name) {
-            Some(gradient) => Ok(gradient),
-            None => var.zeros_like(),
-        });
-        let mine = mine.collect::<candle_core::Result<Vec<_>>>()?;
-        let sums = sum_tensors(self.ranks, mine)?;
-        gradients.extend(params.into_iter().map(|(name, _)| name.to_owned()).zip(sums));
-        Ok(())
-    }
-
     /// The images of a stretch of groups, with their graph.
-    fn generate(&self, groups: Range<usize>) -> Result<Tensor, StepError> {
-        let (config, per_group) = (self.generator.config(), self.sizes.generated);
+    fn generate(&self, generator: &Generator, groups: Range<usize>) -> Result<Tensor, StepError> {
+        let (config, per_group) = (generator.config(), self.sizes.generated);
         let rows = |len: usize| groups.start * per_group * len..groups.end * per_group * len;
         let inputs = Inputs {
             noise: self.inputs.noise[rows(config.image.len())].to_vec(),
@@ -218,7 +212,7 @@ impl StepObjective<'_> {
             class: self.inputs.class[rows(1)].to_vec(),
             alpha: self.inputs.alpha[rows(1)].to_vec(),
         };
-        Ok(self.generator.run(&inputs)?)
+        Ok(generator.run(&inputs)?)
     }
 
     /// Adds the gradients of the parameters.

@@ -8,7 +8,7 @@ use drifting_train::config::TrainConfig;
 use drifting_train::data::{Dataset, DirectFeed};
 use drifting_train::drift::ScaleScope;
 use drifting_train::features::FeatureSpace;
-use drifting_train::ranks::{Alone, Ranks};
+use drifting_train::ranks::{Alone, OnThread, Ranks, Sums};
 use drifting_train::trainer::Trainer;
 
 use super::device;
