@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use drifting_spec::{AlphaEmbedding, ImageShape, Norm, QkNorm, Rope, Stream, StyleTables};
 
@@ -45,6 +47,41 @@ fn trained(config: &GeneratorConfig) -> Generator {
 
 fn inputs(config: &GeneratorConfig) -> Inputs {
     Inputs::seeded(config, 7, &[(0, 1.0), (2, 2.5), (1, 4.0), (2, 1.0)])
+}
+
+#[test]
+fn blocks_hand_their_gradients_over_last_block_first() {
+    for config in variants() {
+        let generator = trained(&config);
+        let store = probe(&generator).backward().unwrap();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&taken);
+        let handing = generator.handing(Handover::new(move |parameters, gradient| {
+            seen.lock().unwrap().push((parameters.to_vec(), gradient.flatten_all()?.to_vec1::<f32>()?));
+            Ok(())
+        }));
+        let rest = probe(&handing).backward().unwrap();
+        let mut blocks = Vec::new();
+        let taken = std::mem::take(&mut *taken.lock().unwrap());
+        for (parameters, gradient) in &taken {
+            let mut first = 0;
+            for parameter in parameters {
+                let end = first + parameter.elem_count();
+                let name = generator.params().iter().find(|(_, var)| var.id() == parameter.id()).map(|(name, _)| name);
+                if let Some(name) = name {
+                    let expected = store.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    assert_eq!(gradient[first..end], expected, "{name} {config:?}");
+                    assert!(rest.get(parameter).is_none(), "{name} twice");
+                    blocks.push(name.split('.').nth(1).unwrap().parse::<usize>().unwrap());
+                }
+                first = end;
+            }
+            assert_eq!(first, gradient.len());
+        }
+        assert!(blocks.is_sorted_by(|one, next| one >= next), "{blocks:?}");
+        let of_blocks = generator.params().iter().filter(|(name, _)| name.starts_with("blocks.")).count();
+        assert_eq!(blocks.len(), of_blocks, "{config:?}");
+    }
 }
 
 /// A smooth scalar of the output, so that its gradient can be held against finite differences.
