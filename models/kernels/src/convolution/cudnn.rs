@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::DeviceId;
-use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnResult};
-use candle_core::cuda_backend::cudarc::cudnn::sys;
-use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Error, Result, Storage, Tensor};
+use candle_cudarc::cudnn::result::{self, CudnnResult};
+use candle_cudarc::cudnn::sys;
+use candle_cudarc::driver::CudaStream;
 
 use super::super::gpu::{address, pointer};
 use super::choice::{Choice, Math, best};
@@ -26,11 +26,8 @@ pub(super) fn compute(device: &CudaDevice, task: &Task) -> Result<Tensor> {
 }
 
 fn by<W: OneWay>(device: &CudaDevice, task: &Task) -> Result<Tensor> {
-    device.cuda_stream().context().bind_to_thread()?;
-    let handle = handle(device)?;
-    let told = Told::new(&task.plan)?;
-    let choice = chosen::<W>(&handle, &told, task)?;
-    told.set_math(choice.math)?;
+    device.cuda_stream().context().bind_to_thread().map_err(Error::wrap)?;
+    let (handle, told, choice) = ready::<W>(device, task).map_err(Error::wrap)?;
     // SAFETY: cuDNN writes all numbers of the result, and reads of its own memory what it wrote. An allocation of nothing has no
     // address.
     #[allow(unsafe_code)]
@@ -43,13 +40,21 @@ fn by<W: OneWay>(device: &CudaDevice, task: &Task) -> Result<Tensor> {
     // SAFETY: the pointers are those of tensors of the sizes told on this device, and of the allocations above; they live until the
     // stream, which frees in order, is there.
     #[allow(unsafe_code)]
-    unsafe { W::run(&handle, &told, choice, pointers) }?;
+    unsafe { W::run(&handle, &told, choice, pointers) }.map_err(Error::wrap)?;
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(made, device.clone()));
     Ok(Tensor::from_storage(storage, &task.shape, BackpropOp::none(), false))
 }
 
+/// All that a call wants but pointers.
+fn ready<W: OneWay>(device: &CudaDevice, task: &Task) -> CudnnResult<(Rc<Handle>, Told, Choice<W::Algorithm>)> {
+    let (handle, told) = (handle(device)?, Told::new(&task.plan)?);
+    let choice = chosen::<W>(&handle, &told, task)?;
+    told.set_math(choice.math)?;
+    Ok((handle, told, choice))
+}
+
 /// What was chosen before for these sizes, as asking takes its time; else the best of what cuDNN proposes, or what always does.
-fn chosen<W: OneWay>(handle: &Handle, told: &Told, task: &Task) -> Result<Choice<W::Algorithm>> {
+fn chosen<W: OneWay>(handle: &Handle, told: &Told, task: &Task) -> CudnnResult<Choice<W::Algorithm>> {
     let key = (task.sizes, task.digits);
     if let Some(choice) = W::chosen(handle).borrow().get(&key) {
         return Ok(*choice);
@@ -79,7 +84,7 @@ thread_local! {
 }
 
 /// This thread's for a device.
-fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
+fn handle(device: &CudaDevice) -> CudnnResult<Rc<Handle>> {
     HANDLES.with_borrow_mut(|handles| {
         if let Some((_, handle)) = handles.iter().find(|(id, _)| *id == device.id()) {
             return Ok(handle.clone());

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnResult};
-use candle_core::cuda_backend::cudarc::cudnn::sys;
+use candle_cudarc::cudnn::result::{self, CudnnResult};
+use candle_cudarc::cudnn::sys;
 
 use super::choice::{Choice, Math, Proposal};
 use super::cudnn::{Handle, Told};
