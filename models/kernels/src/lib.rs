@@ -9,6 +9,7 @@
 #![cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code, reason = "kernels run nowhere"))]
 
 mod argument;
+mod convolution;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 #[cfg(feature = "cuda")]
@@ -17,6 +18,7 @@ mod kernel;
 mod products;
 
 pub use argument::{Argument, Output};
+pub use convolution::{Convolution, Digits};
 pub use kernel::{Kernel, Source, source};
 pub use products::product;
 

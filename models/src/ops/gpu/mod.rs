@@ -7,6 +7,7 @@
 mod attention;
 mod block;
 mod conv_chain;
+mod convolution;
 mod gate;
 mod group_norm;
 mod norm;
@@ -23,6 +24,7 @@ use super::matmul::{Precision, precision};
 pub(super) use attention::{attention, fits as attention_fits};
 pub(super) use block::block;
 pub(super) use conv_chain::conv_chain;
+pub(super) use convolution::{by_cudnn, digits};
 pub(super) use gate::gated_add;
 pub(super) use group_norm::group_norm;
 pub(super) use norm::norm;

@@ -1,6 +1,7 @@
-//! Dense convolution for devices other than the processor: a product of patches and weights, some images at a time.
+//! Dense convolution for devices other than the processor: by cuDNN, or a product of patches and weights, some images at a time.
 
 use candle_core::{Result, Tensor};
+use drifting_kernels::Convolution;
 
 use super::super::conv::geometry::Geometry;
 use super::super::gpu;
@@ -31,12 +32,32 @@ pub(in super::super) fn there_and_back(
     weight: &Tensor,
     wanted: [bool; 2],
 ) -> Result<(Tensor, impl Back<2> + use<>)> {
+    through(gpu::by_cudnn(&g, x.device()), g, x, weight, wanted)
+}
+
+/// The same by cuDNN where it is told something, else as products of patches.
+pub(in super::super) fn through(
+    told: Option<Convolution>,
+    g: Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    wanted: [bool; 2],
+) -> Result<(Tensor, impl Back<2> + use<>)> {
     let (images, kernel) = (x.detach().contiguous()?, weight.detach());
-    let y = Window::of(&g).correlate(&images, &kernel)?;
+    let y = match told {
+        Some(convolution) => convolution.forward(&images, &kernel, gpu::digits())?,
+        None => Window::of(&g).correlate(&images, &kernel)?,
+    };
     let back = move |dy: &Tensor| {
-        let dx = wanted[0].then(|| Window::back(&g).correlate(dy, &turned(&kernel)?)).transpose()?;
-        let dw = wanted[1].then(|| weight_gradient(&g, &images, dy)).transpose()?;
-        Ok([dx, dw])
+        let dx = || match told {
+            Some(convolution) => convolution.images_gradient(&kernel, dy, gpu::digits()),
+            None => Window::back(&g).correlate(dy, &turned(&kernel)?),
+        };
+        let dw = || match told {
+            Some(convolution) => convolution.kernel_gradient(&images, dy, gpu::digits()),
+            None => weight_gradient(&g, &images, dy),
+        };
+        Ok([wanted[0].then(dx).transpose()?, wanted[1].then(dw).transpose()?])
     };
     Ok((y, back))
 }
