@@ -73,6 +73,8 @@ impl Queued {
 
 impl Sums for Queued {
     fn begin(&mut self, tensor: Tensor) -> Result<()> {
+        // Sums are written in place.
+        let tensor = tensor.copy()?;
         // Not before its numbers are there.
         self.gpus.adds.join(&self.gpus.computes).map_err(candle_core::Error::wrap)?;
         tensor.inplace_op1(&Sum(&self.gpus))?;

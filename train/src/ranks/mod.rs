@@ -20,7 +20,7 @@ use candle_core::{Device, Result};
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
-pub use self::on_thread::OnThread;
+pub use self::on_thread::{OnThread, Waits};
 pub use self::share::Share;
 pub(crate) use self::sums::Buckets;
 use self::sums::Same;

@@ -3,6 +3,7 @@
 #[cfg(feature = "nccl")]
 use std::cell::OnceCell;
 use std::fmt;
+use std::time::Duration;
 
 #[cfg(feature = "nccl")]
 use candle_core::CudaDevice;
@@ -18,10 +19,13 @@ use mpi::traits::{Communicator, CommunicatorCollectives};
 
 #[cfg(feature = "nccl")]
 use super::gpus::{Gpus, Queued};
-use super::{OnThread, Ranks, Sums};
+use super::{OnThread, Ranks, Sums, Waits};
 
 /// Bytes that a rank hands another one at once: MPI counts them in 32 bits.
 const PIECE: usize = 1 << 22;
+
+/// How long nothing is done for sums while a rank goes on.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// All processes of an `mpirun`. Ends MPI when it is dropped, for which each rank waits for the others.
 pub struct Mpi {
@@ -79,7 +83,7 @@ impl Ranks for Mpi {
         }
         let _ = device;
         // The thread's own handle: this one's cannot leave its thread.
-        Ok(Box::new(OnThread::start(|values| sum(&SimpleCommunicator::world(), values))))
+        Ok(Box::new(OnThread::start(|values, waits| sum(&SimpleCommunicator::world(), values, waits))))
     }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -127,12 +131,23 @@ impl Mpi {
     }
 }
 
-/// Adds up the numbers of all ranks in place.
-fn sum(world: &SimpleCommunicator, values: &mut [f32]) {
+/// Adds up the numbers of all ranks in place. While the rank goes on, MPI, which is fastest when it never rests, has little of the
+/// processor.
+fn sum(world: &SimpleCommunicator, values: &mut [f32], waits: &Waits) {
     // MPI counts numbers in 32 bits.
     for values in values.chunks_mut(1 << 30) {
         let mine = values.to_vec();
-        world.all_reduce_into(&mine[..], values, SystemOperation::sum());
+        mpi::request::scope(|scope| {
+            let mut request = Some(world.immediate_all_reduce_into(scope, &mine[..], values, SystemOperation::sum()));
+            while let Some(under_way) = request.take() {
+                if waits.now() {
+                    under_way.wait();
+                } else if let Err(under_way) = under_way.test() {
+                    request = Some(under_way);
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        });
     }
 }
 

@@ -1,11 +1,25 @@
 //! Sums on a thread of their own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Result, Shape, Tensor, bail};
 
 use super::Sums;
+
+/// Whether a rank goes on while its numbers are added up, or waits for them.
+#[derive(Clone, Debug, Default)]
+pub struct Waits(Arc<AtomicBool>);
+
+impl Waits {
+    /// It waits: nothing else would have the processor.
+    #[must_use]
+    pub fn now(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Sums of numbers in the memory of the host, on a thread of their own. Those of other devices come there at the end, since reading
 /// them waits for all that is queued.
@@ -19,20 +33,23 @@ pub struct OnThread {
 #[derive(Debug)]
 struct Worker {
     numbers: Sender<Vec<f32>>,
+    waits: Waits,
     thread: JoinHandle<Vec<Vec<f32>>>,
 }
 
 impl OnThread {
     /// A thread that calls `sum` for one vector after the other, to add up the numbers of all ranks in place.
     #[must_use]
-    pub fn start(mut sum: impl FnMut(&mut [f32]) + Send + 'static) -> Self {
+    pub fn start(mut sum: impl FnMut(&mut [f32], &Waits) + Send + 'static) -> Self {
         let (numbers, receiver) = channel::<Vec<f32>>();
+        let waits = Waits::default();
+        let told = waits.clone();
         let summed = move |mut values: Vec<f32>| {
-            sum(&mut values);
+            sum(&mut values, &told);
             values
         };
         let thread = std::thread::spawn(move || receiver.into_iter().map(summed).collect());
-        Self { worker: Some(Worker { numbers, thread }), begun: Vec::new(), later: Vec::new() }
+        Self { worker: Some(Worker { numbers, waits, thread }), begun: Vec::new(), later: Vec::new() }
     }
 
     fn send(&self, tensor: &Tensor) -> Result<()> {
@@ -58,7 +75,8 @@ impl Sums for OnThread {
         for tensor in std::mem::take(&mut self.later) {
             self.send(&tensor)?;
         }
-        let Some(Ok(sums)) = self.worker.take().map(|Worker { numbers, thread }| {
+        let Some(Ok(sums)) = self.worker.take().map(|Worker { numbers, waits, thread }| {
+            waits.0.store(true, Ordering::Relaxed);
             drop(numbers);
             thread.join()
         }) else {

@@ -12,7 +12,7 @@ pub(super) const BUCKET: usize = 1 << 22;
 /// Sums of tensors over all ranks, which begin with the same ones in the same order. From the first one on nothing else may be
 /// asked of the ranks until they are finished.
 pub trait Sums: Debug + Send {
-    /// Begins to add up a tensor that nothing else holds.
+    /// Begins to add up a tensor.
     ///
     /// # Errors
     /// The tensor's device fails.
@@ -70,8 +70,7 @@ impl Buckets {
         let bucket = std::mem::take(&mut self.bucket);
         match &bucket[..] {
             [] => Ok(()),
-            // Of one tensor, the same one would come back.
-            [one] => self.sums.begin(one.copy()?),
+            [one] => self.sums.begin(one.clone()),
             _ => self.sums.begin(Tensor::cat(&bucket, 0)?),
         }
     }

@@ -68,7 +68,7 @@ impl Ranks for Thread {
 
     fn sums(&self, _: &Device) -> Result<Box<dyn Sums>> {
         let ranks = self.clone();
-        Ok(Box::new(OnThread::start(move |values| ranks.sum(values))))
+        Ok(Box::new(OnThread::start(move |values, _| ranks.sum(values))))
     }
 
     fn exchange(&self, messages: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
