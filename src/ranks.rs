@@ -18,7 +18,10 @@ pub(crate) fn start() -> Result<Box<dyn Ranks>> {
 #[cfg(feature = "mpi")]
 fn join(_: &str) -> Result<Box<dyn Ranks>> {
     use anyhow::Context;
-    Ok(Box::new(drifting_train::ranks::Mpi::start().context("MPI cannot be started")?))
+    Ok(Box::new(
+        drifting_train::ranks::Mpi::start()
+            .context("MPI cannot be started, or not for programs of several threads (MPI_THREAD_SERIALIZED)")?,
+    ))
 }
 
 /// One process of several must not believe that it is alone.

@@ -126,3 +126,37 @@ pub(super) fn pointer(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
         _ => bail!("a kernel's argument is not on the GPU"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::source;
+
+    /// Registers of a multiprocessor, of which the threads of a block have their share.
+    const REGISTERS: usize = 1 << 16;
+
+    /// What the driver does with kernels when they are first used, by the toolkit's assembler.
+    #[test]
+    fn kernels_become_machine_code_that_keeps_its_numbers_in_registers() {
+        let folder = tempfile::tempdir().unwrap();
+        for source in source::ALL {
+            let path = folder.path().join(source.name).with_extension("ptx");
+            std::fs::write(&path, source.ptx).unwrap();
+            // Whatever GPU they were compiled for, one of that kind takes them.
+            let target = source.ptx.lines().find_map(|line| line.strip_prefix(".target ")).unwrap();
+            let arch = target.split(',').next().unwrap().trim();
+            let mut assembler = Command::new("ptxas");
+            let output = assembler.args(["-v", "-arch", arch, "-o", "/dev/null"]).arg(&path).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {told}", source.name);
+            let kernels = source.text.matches("KERNEL void ").count();
+            assert_eq!(told.matches("Compiling entry function").count(), kernels, "{}: {told}", source.name);
+            assert_eq!(told.matches("0 bytes spill stores, 0 bytes spill loads").count(), kernels, "{told}");
+            for line in told.lines().filter_map(|line| line.split("Used ").nth(1)) {
+                let registers: usize = line.split(' ').next().unwrap().parse().unwrap();
+                assert!(registers * 256 <= REGISTERS, "{}: {line}", source.name);
+            }
+        }
+    }
+}

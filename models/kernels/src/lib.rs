@@ -52,6 +52,23 @@ impl Launch {
     }
 }
 
+/// What every GPU can: blocks along y and z, threads of a block, bytes of its shared memory.
+const MOST: [usize; 3] = [65_535, 1024, 48 << 10];
+
+impl Launch {
+    /// Refuses what a GPU would.
+    fn check(self, kernel: Kernel) -> Result<()> {
+        let Self { grid: [x, y, z], threads, shared } = self;
+        let [blocks, most_threads, most_shared] = MOST;
+        let fits = threads.is_multiple_of(WARP)
+            && (1..=most_threads).contains(&threads)
+            && shared <= most_shared
+            && i32::try_from(x).is_ok()
+            && y.max(z) <= blocks;
+        if fits { Ok(()) } else { bail!("kernel {}: no GPU has {self:?}", kernel.function()) }
+    }
+}
+
 /// Whether kernels run on tensors of `device`.
 #[must_use]
 pub fn available(device: &Device) -> bool {
@@ -74,9 +91,7 @@ pub fn launch<const N: usize>(
     outputs: [Output<'_>; N],
     arguments: &[Argument<'_>],
 ) -> Result<[Tensor; N]> {
-    if !launch.threads.is_multiple_of(WARP) || launch.threads == 0 {
-        bail!("kernel {}: {} threads in a block", kernel.function(), launch.threads);
-    }
+    launch.check(kernel)?;
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => gpu::launch(kernel, launch, device, outputs, arguments),
@@ -85,6 +100,29 @@ pub fn launch<const N: usize>(
         _ => {
             let (_, _) = (outputs, arguments);
             bail!("kernel {}: no kernels for {:?}", kernel.function(), device.location())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_that_no_gpu_takes_are_refused() {
+        let fits = Launch { grid: [1 << 20, 65_535, 1], threads: 1024, shared: 48 << 10 };
+        fits.check(source::ROWS.kernel("add_bias")).unwrap();
+        let refused = [
+            Launch { threads: 0, ..fits },
+            Launch { threads: 33, ..fits },
+            Launch { threads: 1056, ..fits },
+            Launch { shared: (48 << 10) + 1, ..fits },
+            Launch { grid: [1 << 31, 1, 1], ..fits },
+            Launch { grid: [1, 65_536, 1], ..fits },
+        ];
+        for launch in refused {
+            let error = launch.check(source::ROWS.kernel("add_bias")).unwrap_err().to_string();
+            assert!(error.starts_with("kernel add_bias: no GPU has Launch"), "{error}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Joins the other processes; `None` where MPI cannot be begun, or was before.
+    /// Joins the other processes; `None` where MPI cannot be begun, was before, or takes calls from one thread alone.
     #[must_use]
     pub fn start() -> Option<Self> {
         let (universe, threading) = mpi::initialize_with_threading(Threading::Serialized)?;
