@@ -1,5 +1,6 @@
 //! One training step after another (paper appendix A.9, Algorithm 1).
 
+mod draws;
 mod error;
 mod gradients;
 mod groups;
@@ -14,14 +15,14 @@ use std::time::Instant;
 
 use drifting_models::Generator;
 use drifting_models::nn::Source;
-use drifting_spec::{Inputs, Stream};
-use rayon::prelude::*;
+use drifting_spec::Stream;
 
 pub use error::{StepError, TrainError};
 pub use groups::{GroupSizes, RealImages};
 pub use objective::{Objective, StepObjective};
 pub use report::{KeyMetrics, StepReport, Timings};
 
+use self::draws::Draws;
 use self::report::timed;
 use crate::config::{BatchSettings, OptimizerSettings, TrainConfig};
 use crate::data::{DataInfo, Feed, FeedCounters, Request, StepData};
@@ -42,6 +43,7 @@ pub struct Trainer<'a> {
     past: BTreeMap<String, KeyScale>,
     /// Numbers of the last step's real images in the data set.
     ids: Vec<u64>,
+    draws: Option<Draws>,
     ranks: &'a dyn Ranks,
 }
 
@@ -71,7 +73,17 @@ impl<'a> Trainer<'a> {
         let OptimizerSettings { adamw, clip } = config.optimizer;
         let learning = Learning { adamw, clip, schedule: config.schedule, decays: &config.ema.decays };
         let learner = Learner::new(learning, generator.params())?;
-        Ok(Self { config, space, feed, generator, learner, past: BTreeMap::new(), ids: Vec::new(), ranks: &Alone })
+        Ok(Self {
+            config,
+            space,
+            feed,
+            generator,
+            learner,
+            past: BTreeMap::new(),
+            ids: Vec::new(),
+            draws: None,
+            ranks: &Alone,
+        })
     }
 
     /// Shares the class groups of every step with other processes, which do the same steps on the same images.
@@ -160,7 +172,9 @@ impl<'a> Trainer<'a> {
         let mut stream = Stream::new(config.seed, "alpha", step);
         let alphas: Vec<f32> = real.classes.iter().map(|_| config.alpha.draw(&mut stream)).collect();
         let weights: Vec<f32> = alphas.iter().map(|&alpha| guidance_weight(alpha, generated, unconditional)).collect();
-        let inputs = self.inputs(share.part(&real.classes, 1), share.part(&alphas, 1), share);
+        let kept = self.draws.take().filter(|draws| draws.are_of(share));
+        let draws = self.draws.insert(kept.unwrap_or_else(|| Draws::new(config, share, self.space.device())));
+        let inputs = draws.take(step, share.part(&real.classes, 1), share.part(&alphas, 1))?;
         let objective = StepObjective {
             generator: &self.generator,
             space: &self.space,
@@ -221,29 +235,6 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Noise and style of this step for every generated image of this rank, class group after class group.
-    fn inputs(&self, classes: &[usize], alphas: &[f32], share: Share) -> Inputs {
-        let (config, per_group) = (self.config, self.config.batch.generated);
-        let first = self.step_count() * (share.total * per_group) as u64 + (share.first * per_group) as u64;
-        let images: Vec<Inputs> = (0..classes.len() * per_group)
-            .into_par_iter()
-            .map(|i| {
-                let mut inputs = Inputs::default();
-                let (class, alpha) = (classes[i / per_group], alphas[i / per_group]);
-                inputs.push_seeded(&config.generator, config.seed, first + i as u64, class, alpha);
-                inputs
-            })
-            .collect();
-        let mut all = Inputs::default();
-        for image in images {
-            all.noise.extend(image.noise);
-            all.style.extend(image.style);
-            all.class.extend(image.class);
-            all.alpha.extend(image.alpha);
-        }
-        all
     }
 }
 
