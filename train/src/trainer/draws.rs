@@ -56,32 +56,17 @@ impl Draws {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::config;
     use super::*;
 
     #[test]
     fn a_share_has_its_part_of_the_images_of_all_ranks() {
-        let text = r#"
-            name = "test"
-            steps = 6
-            data = { embedded = "fashion-mnist" }
-            batch = { classes = 3, generated = 2, positives = 6, unconditional = 2 }
-            features = { keys = ["global"] }
-            schedule = { lr = 1e-3 }
-            [generator]
-            image = { channels = 1, height = 28, width = 28 }
-            patch = 7
-            hidden = 32
-            depth = 1
-            heads = 2
-            classes = 10
-            style_tokens = 2
-        "#;
-        let config = TrainConfig::parse(text, "test", &[]).unwrap();
+        let config = config();
         let (classes, alphas) = ([4, 0, 9], [1.5, 1.0, 3.0]);
         let mut expected = Inputs::default();
-        for image in 0..6 {
-            let group = image / 2;
-            expected.push_seeded(&config.generator, config.seed, 5 * 6 + image as u64, classes[group], alphas[group]);
+        for image in 0..12 {
+            let group = image / 4;
+            expected.push_seeded(&config.generator, config.seed, 5 * 12 + image as u64, classes[group], alphas[group]);
         }
         let whole = Share::new(3, 0, 1);
         let mut draws = Draws::new(&config, whole, &Device::Cpu);
@@ -90,6 +75,6 @@ mod tests {
         assert!(draws.are_of(whole) && !draws.are_of(share));
         let of_share = |draws: &mut Draws| draws.take(5, share.part(&classes, 1), share.part(&alphas, 1)).unwrap();
         let mut part = Draws::new(&config, share, &Device::Cpu);
-        assert_eq!(of_share(&mut part), expected.rows(&[2, 3, 4, 5]));
+        assert_eq!(of_share(&mut part), expected.rows(&[4, 5, 6, 7, 8, 9, 10, 11]));
     }
 }

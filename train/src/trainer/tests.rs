@@ -5,25 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use super::*;
 use crate::data::{DataError, DataSource, Dataset, DirectFeed};
 
-fn config() -> TrainConfig {
-    let text = r#"
-        name = "test"
-        steps = 6
-        data = { embedded = "fashion-mnist" }
-        batch = { classes = 3, generated = 4, positives = 6, unconditional = 2 }
-        features = { keys = ["global", "patch_7", "mean_4"] }
-        schedule = { lr = 1e-3, warmup_steps = 2 }
-        [generator]
-        image = { channels = 1, height = 28, width = 28 }
-        patch = 7
-        hidden = 32
-        depth = 1
-        heads = 2
-        classes = 10
-        style_tokens = 2
-        registers = 2
-    "#;
-    TrainConfig::parse(text, "test", &[]).unwrap()
+pub(super) fn config() -> TrainConfig {
+    TrainConfig::parse(include_str!("tests.toml"), "test", &[]).unwrap()
 }
 
 fn feed(data: &Dataset) -> Box<dyn Feed> {

@@ -21,24 +21,7 @@ use threads::together;
 const STEPS: usize = 3;
 
 fn config(scope: ScaleScope, at_once: usize) -> TrainConfig {
-    let text = r#"
-        name = "test"
-        steps = 6
-        data = { embedded = "fashion-mnist" }
-        batch = { classes = 3, generated = 4, positives = 6, unconditional = 2 }
-        features = { keys = ["global", "patch_7", "mean_4"] }
-        schedule = { lr = 1e-3, warmup_steps = 2 }
-        [generator]
-        image = { channels = 1, height = 28, width = 28 }
-        patch = 7
-        hidden = 32
-        depth = 1
-        heads = 2
-        classes = 10
-        style_tokens = 2
-        registers = 2
-    "#;
-    let mut config = TrainConfig::parse(text, "test", &[]).unwrap();
+    let mut config = TrainConfig::parse(include_str!("../../src/trainer/tests.toml"), "test", &[]).unwrap();
     (config.drift.scale_scope, config.batch.groups_at_once) = (scope, at_once);
     config
 }
