@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use candle_core::Tensor;
 use drifting_models::Generator;
@@ -95,17 +96,14 @@ impl StepObjective<'_> {
         let mut remaining = chunks.len();
         for range in chunks {
             remaining -= 1;
-            let images = timed("generate", self.space.device(), &mut timings.generate, || {
-                self.generate(generator, range.clone())
-            })?;
-            let chunk = timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range, &images))?;
-            let (seed, waiting) =
-                timed("drift", self.space.device(), &mut timings.drift, || self.seed(&chunk, place, &mut found))?;
+            let images = self.timed("generate", &mut timings.generate, || self.generate(generator, range.clone()))?;
+            let chunk = self.timed("encode", &mut timings.encode, || Chunk::new(self, range, &images))?;
+            let (seed, waiting) = self.timed("drift", &mut timings.drift, || self.seed(&chunk, place, &mut found))?;
             if let (Some(shared), 0) = (&shared, remaining) {
                 shared.last();
             }
-            timed("backward", self.space.device(), &mut timings.backward, || self.backward(seed, &mut gradients))?;
-            timed("drift", self.space.device(), &mut timings.drift, || self.read_back(&chunk, &waiting, &mut found))?;
+            self.timed("backward", &mut timings.backward, || self.backward(seed, &mut gradients))?;
+            self.timed("drift", &mut timings.drift, || self.read_back(&chunk, &waiting, &mut found))?;
         }
         if let Some(shared) = shared {
             gradients = shared.finish(self.generator.params(), &mut gradients)?;
@@ -132,16 +130,15 @@ impl StepObjective<'_> {
             return Ok(None);
         }
         let images = chunks.iter().map(|range| {
-            timed("generate", self.space.device(), &mut timings.generate, || {
+            self.timed("generate", &mut timings.generate, || {
                 Ok::<_, StepError>(self.generate(self.generator, range.clone())?.detach())
             })
         });
         let images: Vec<_> = images.collect::<Result<_, _>>()?;
         let mut means = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk =
-                timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed("drift", self.space.device(), &mut timings.drift, || {
+            let chunk = self.timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            self.timed("drift", &mut timings.drift, || {
                 let found = chunk.views(self)?.distance_means(self, keys)?;
                 means.iter_mut().zip(&found).for_each(|(means, found)| means.distances.extend_from_slice(found));
                 Ok::<_, StepError>(())
@@ -150,9 +147,8 @@ impl StepObjective<'_> {
         let mut means = self.gather(share, &means);
         let mut squares = vec![KeyMeans::default(); keys.len()];
         for (range, images) in chunks.iter().zip(&images) {
-            let chunk =
-                timed("encode", self.space.device(), &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
-            timed("drift", self.space.device(), &mut timings.drift, || {
+            let chunk = self.timed("encode", &mut timings.encode, || Chunk::new(self, range.clone(), images))?;
+            self.timed("drift", &mut timings.drift, || {
                 let own = |means: &KeyMeans| {
                     share.part(&pool(&means.distances, ScaleScope::Batch), 1)[range.clone()].to_vec()
                 };
@@ -166,6 +162,11 @@ impl StepObjective<'_> {
             means.squares = squares.squares;
         }
         Ok(Some(means))
+    }
+
+    /// [`timed`] on the device of the features.
+    fn timed<T>(&self, name: &'static str, total: &mut Duration, part: impl FnOnce() -> T) -> T {
+        timed(name, self.space.device(), total, part)
     }
 
     /// The class groups of this rank.
