@@ -84,14 +84,20 @@ impl StepObjective<'_> {
         waiting: &[Waiting],
         found: &mut [(KeyMeans, f64)],
     ) -> Result<(), StepError> {
-        let (false, ChunkViews::Device(views)) = (waiting.is_empty(), chunk.views(self)?) else { return Ok(()) };
+        if waiting.is_empty() {
+            return Ok(());
+        }
         let tensors =
             waiting.iter().flat_map(|key| [key.distances.numbers(), key.squares.numbers(), key.loss.reshape(1)]);
         let mut numbers = read_together(&tensors.collect::<candle_core::Result<Vec<_>>>()?)?.into_iter();
         for ((key, waiting), (means, loss)) in self.space.keys().iter().zip(waiting).zip(found) {
             let mut next = || numbers.next().unwrap_or_default();
             let (distances, squares) = (waiting.distances.of(&next()).concat(), waiting.squares.of(&next()));
-            views.check(self, key, &distances)?;
+            if distances.iter().any(|mean| !mean.sum.is_finite())
+                && let ChunkViews::Device(views) = chunk.views(self)?
+            {
+                views.measured(self, key)?.check(&distances)?;
+            }
             means.extend(&distances, &squares);
             *loss += next().iter().sum::<f64>();
         }

@@ -135,7 +135,7 @@ impl DeviceViews<'_> {
     ///
     /// # Errors
     /// One that is not finite, by the features that it comes from, which are looked for again.
-    pub(super) fn check(&self, step: &StepObjective<'_>, key: &FeatureKey, means: &[Mean]) -> Result<(), StepError> {
+    fn check(&self, step: &StepObjective<'_>, key: &FeatureKey, means: &[Mean]) -> Result<(), StepError> {
         match means.iter().all(|mean| mean.sum.is_finite()) {
             true => Ok(()),
             false => Ok(self.measured(step, key)?.check(means)?),
